@@ -1,0 +1,3 @@
+//! What the ingestor does, and the ports it does it through. No driver crate is used here.
+
+pub mod ports;

@@ -1,0 +1,34 @@
+//! Where messages go that nothing can be done with.
+
+use super::{Envelope, PortError};
+use async_trait::async_trait;
+use domain::{Rejection, Timestamp};
+
+/// One refused pulse, or a whole message that no pulse could be read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The same for the same pulse of the same message, however often it is refused: 32 hexadecimal digits.
+    pub id: String,
+    /// Why it was refused.
+    pub rejection: Rejection,
+    /// The original bytes of the refused part, unchanged.
+    pub body: Vec<u8>,
+    /// Which pulse of the message, from 0; `None` for the whole message.
+    pub item: Option<u32>,
+    /// The name of the source.
+    pub source: String,
+    /// What the message said about itself.
+    pub envelope: Envelope,
+    /// When it arrived.
+    pub received_at: Timestamp,
+}
+
+/// Keeps what was refused, with the reason, until a person has looked at it.
+#[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
+#[async_trait]
+pub trait DeadLetters: Send + Sync + 'static {
+    /// Stores the letters; all are durable when it succeeds. After an error some may be.
+    ///
+    /// At least once: a repetition may store a letter again, recognisable by its id.
+    async fn publish(&self, letters: &[DeadLetter]) -> Result<(), PortError>;
+}

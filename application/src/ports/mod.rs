@@ -1,0 +1,28 @@
+//! The ports: what the use cases need from the world, each a capability and never a technology.
+//!
+//! A method is one atomic step. Its documentation says what is durable when it returns, and what a repetition does.
+
+mod accumulator;
+mod dead_letters;
+mod error;
+mod ledger;
+mod source;
+
+pub use accumulator::{
+    AccumulatorShards, Batch, GenerationStore, Outcome, PulseSink, SealedGeneration, ShardBirth, ShardState,
+};
+pub use dead_letters::{DeadLetter, DeadLetters};
+pub use error::{PortError, PortErrorKind};
+pub use ledger::{
+    FlushReceipt, Registration, ShardMark, ShardRecord, ShardRegistry, ShardStatus, UsageFilter, UsageLedger,
+    UsageReader, UsageRow, UsageRows, UsageSnapshot,
+};
+pub use source::{Delivery, Envelope, PartitionId, PulseSource, Received, Watermark};
+
+#[cfg(any(test, feature = "test-support"))]
+pub use {
+    accumulator::{MockAccumulatorShards, MockGenerationStore, MockPulseSink},
+    dead_letters::MockDeadLetters,
+    ledger::{MockShardRegistry, MockUsageReader},
+    source::MockPulseSource,
+};

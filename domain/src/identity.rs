@@ -1,0 +1,214 @@
+//! When two pulses are the same pulse: identities, their digests, and fingerprints of the content.
+
+use crate::{Pulse, TenantId};
+use siphasher::sip128::{Hasher128, SipHasher13};
+use std::{fmt, hash::Hasher};
+
+/// What makes a pulse the same as another of the same tenant.
+///
+/// The kinds never meet: an id `x` and a message id `x` are different identities.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PulseIdentity {
+    /// The `id` in the pulse itself.
+    Id(Box<str>),
+    /// The message's own id where the pulse carries none, and the place of the pulse in the message, from 0.
+    Message {
+        /// AMQP `message_id`, or what stands for it.
+        id: Box<str>,
+        /// Which pulse of the message.
+        item: u32,
+    },
+    /// `source` and `id` of a `CloudEvent`, which together are unique (`CloudEvents` 1.0, section 3.1).
+    CloudEvent {
+        /// The context attribute `source`.
+        source: Box<str>,
+        /// The context attribute `id`.
+        id: Box<str>,
+    },
+}
+
+/// The name of an accumulator: sixteen random bytes, made once, kept with it and in the ledger.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AccumulatorId([u8; 16]);
+
+impl AccumulatorId {
+    /// Takes sixteen random bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Reads the 32 hexadecimal digits that [`fmt::Display`] writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        u128::from_str_radix(text, 16).ok().map(|value| Self(value.to_be_bytes()))
+    }
+
+    /// The key of the identities that this accumulator knows: fixed for its life.
+    #[must_use]
+    pub const fn identity_key(self) -> IdentityKey {
+        IdentityKey(self.0)
+    }
+}
+
+impl fmt::Display for AccumulatorId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for AccumulatorId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "AccumulatorId({self})")
+    }
+}
+
+/// The identity of a pulse within its tenant as sixteen bytes: what the accumulators remember.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PulseDigest(pub [u8; 16]);
+
+/// Six bytes of the content of a pulse: two pulses with one identity and different fingerprints are a conflict.
+///
+/// Different contents share a fingerprint once in 2^48.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fingerprint(pub [u8; 6]);
+
+/// The key of the digests: `SipHash` 1-3 with 128 bits, so that nobody can make two ids meet on purpose.
+#[derive(Clone, Copy, Debug)]
+pub struct IdentityKey([u8; 16]);
+
+impl IdentityKey {
+    /// The digest of an identity, scoped by its tenant.
+    #[must_use]
+    pub fn digest(&self, tenant: &TenantId, identity: &PulseIdentity) -> PulseDigest {
+        let mut hasher = SipHasher13::new_with_key(&self.0);
+        write_text(&mut hasher, tenant.as_str());
+        match identity {
+            PulseIdentity::Id(id) => {
+                hasher.write_u8(1);
+                write_text(&mut hasher, id);
+            }
+            PulseIdentity::Message { id, item } => {
+                hasher.write_u8(2);
+                write_text(&mut hasher, id);
+                hasher.write(&item.to_le_bytes());
+            }
+            PulseIdentity::CloudEvent { source, id } => {
+                hasher.write_u8(3);
+                write_text(&mut hasher, source);
+                write_text(&mut hasher, id);
+            }
+        }
+        PulseDigest(hasher.finish128().as_bytes())
+    }
+
+    /// The fingerprint of tenant, SKU, unit, amount and, where the pulse carries one, its own time.
+    ///
+    /// The amount counts by its value (`1.0` is `1`), the time by the instant, and the time of arrival not at all.
+    #[must_use]
+    pub fn fingerprint(&self, pulse: &Pulse) -> Fingerprint {
+        let mut hasher = SipHasher13::new_with_key(&self.0);
+        hasher.write_u8(0);
+        write_text(&mut hasher, pulse.tenant.as_str());
+        write_text(&mut hasher, pulse.product_sku.as_str());
+        write_text(&mut hasher, pulse.use_unity.as_str());
+        hasher.write(&pulse.amount.nanos().to_le_bytes());
+        if let Some(time) = pulse.occurred_at {
+            hasher.write(&time.seconds().to_le_bytes());
+            hasher.write(&time.nanos().to_le_bytes());
+        }
+        let [a, b, c, d, e, f, ..] = hasher.finish128().as_bytes();
+        Fingerprint([a, b, c, d, e, f])
+    }
+}
+
+/// The parts as sixteen bytes that are the same on every machine; not secret, and only as strong as an unkeyed hash.
+///
+/// For names that must come out the same again, like those of dead letters.
+#[must_use]
+pub fn content_hash(parts: &[&[u8]]) -> [u8; 16] {
+    let mut hasher = SipHasher13::new();
+    for part in parts {
+        write_bytes(&mut hasher, part);
+    }
+    hasher.finish128().as_bytes()
+}
+
+fn write_text(hasher: &mut SipHasher13, text: &str) {
+    write_bytes(hasher, text.as_bytes());
+}
+
+/// Length first, so that no two lists of parts run into the same bytes. Written as slices, whose byte order is fixed.
+fn write_bytes(hasher: &mut SipHasher13, bytes: &[u8]) {
+    hasher.write(&(bytes.len() as u64).to_le_bytes());
+    hasher.write(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Amount, HourWindow, ProductSku, Timestamp, UsageUnit};
+
+    fn key() -> IdentityKey {
+        AccumulatorId::from_bytes(*b"0123456789abcdef").identity_key()
+    }
+
+    fn tenant(name: &str) -> TenantId {
+        TenantId::new(name).unwrap()
+    }
+
+    fn pulse(amount: &str, occurred_at: Option<Timestamp>) -> Pulse {
+        Pulse {
+            tenant: tenant("t"),
+            product_sku: ProductSku::new("s").unwrap(),
+            use_unity: UsageUnit::new("KB").unwrap(),
+            amount: Amount::parse(amount).unwrap(),
+            identity: None,
+            occurred_at,
+            hour: HourWindow::from_number(7),
+        }
+    }
+
+    #[test]
+    fn kinds_tenants_and_parts_of_identities_never_meet() {
+        let identities = [
+            PulseIdentity::Id("a".into()),
+            PulseIdentity::Message { id: "a".into(), item: 0 },
+            PulseIdentity::Message { id: "a".into(), item: 1 },
+            PulseIdentity::CloudEvent { source: "a".into(), id: "bc".into() },
+            PulseIdentity::CloudEvent { source: "ab".into(), id: "c".into() },
+        ];
+        let mut digests: Vec<_> = ["t", "u"]
+            .iter()
+            .flat_map(|name| identities.iter().map(|identity| key().digest(&tenant(name), identity)))
+            .collect();
+        digests.sort_unstable();
+        digests.dedup();
+        assert_eq!(digests.len(), 10);
+    }
+
+    #[test]
+    fn digests_are_the_same_on_every_machine_and_in_every_version() {
+        let digest = key().digest(&tenant("t"), &PulseIdentity::Id("a".into()));
+        assert_eq!(AccumulatorId::from_bytes(digest.0).to_string(), "b9e50f4b749a52dd93a3ef74701e8cb8");
+        assert_eq!(AccumulatorId::from_bytes(content_hash(&[b"a", b"b"])).to_string(), "CONTENT");
+    }
+
+    #[test]
+    fn the_fingerprint_follows_the_value_and_not_its_spelling() {
+        let plain = key().fingerprint(&pulse("1", None));
+        assert_eq!(plain, key().fingerprint(&pulse("1.000", None)));
+        assert_ne!(plain, key().fingerprint(&pulse("1.001", None)));
+        assert_ne!(plain, key().fingerprint(&pulse("1", Some(Timestamp::new(0, 0)))));
+    }
+
+    #[test]
+    fn an_accumulator_id_reads_back() {
+        let id = AccumulatorId::from_bytes(*b"\x00123456789abcdef");
+        assert_eq!(AccumulatorId::parse(&id.to_string()), Some(id));
+        assert_eq!(AccumulatorId::parse("+0000000000000000000000000000000"), None);
+    }
+}

@@ -1,0 +1,9 @@
+//! How the ingestor talks to the world: one folder a technology, one file a port that it implements.
+
+pub mod postgres;
+pub mod rabbitmq;
+pub mod redis;
+pub mod sqlite;
+
+#[cfg(feature = "test-servers")]
+pub mod test_servers;

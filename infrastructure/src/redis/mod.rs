@@ -1,0 +1,1 @@
+//! Redis as the accumulator: one atomic script a step, on one hash slot a shard.

@@ -1,0 +1,1 @@
+//! The embedded twin: accumulator and ledger in one SQLite file.
