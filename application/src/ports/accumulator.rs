@@ -3,7 +3,7 @@
 //! A shard counts into its *active* generation. Sealing makes the next one active and the sealed one immutable; it is
 //! read, written to the ledger, and deleted. Generations of a shard are numbered from 1 without gaps.
 
-use super::{PortError, UsageRow};
+use super::{PortError, ShardMark, UsageRow};
 use async_trait::async_trait;
 use domain::{AccumulatorId, Pulse, Shard, ShardCount, Timestamp, UsageTotal};
 
@@ -90,6 +90,9 @@ pub trait AccumulatorShards: Send + Sync + 'static {
 
     /// Makes the shard, with generation 1 active and empty, unless it is there; returns where it stands either way.
     async fn create(&self, shard: Shard, birth: ShardBirth) -> Result<ShardState, PortError>;
+
+    /// How far this program has seen each shard that it inspected, made or applied to. Reads nothing from the store.
+    fn marks(&self) -> Vec<ShardMark>;
 }
 
 /// A generation that changes no more, with what it held when it was sealed.

@@ -139,3 +139,6 @@ fn starter() -> mpsc::Sender<Job> {
     });
     sender.clone()
 }
+pub mod redis;
+pub mod postgres;
+pub mod rabbitmq;

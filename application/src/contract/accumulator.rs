@@ -1,0 +1,1 @@
+//! What every accumulator does: sinks, shards and generations.

@@ -1,0 +1,1 @@
+//! What every ledger does: books, registry and reader.

@@ -1,0 +1,5 @@
+//! The contract suites: one for each port, passed by every adapter on its real server and by every fake.
+
+pub mod accumulator;
+pub mod ledger;
+pub mod source;

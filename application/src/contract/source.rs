@@ -1,0 +1,1 @@
+//! What every source and its dead letters do.

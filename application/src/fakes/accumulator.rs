@@ -1,0 +1,1 @@
+//! An accumulator in memory.
