@@ -3,6 +3,7 @@
 pub mod postgres;
 pub mod rabbitmq;
 pub mod redis;
+pub mod schedule;
 pub mod sqlite;
 
 #[cfg(feature = "test-servers")]
