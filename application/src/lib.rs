@@ -1,6 +1,15 @@
 //! What the ingestor does, and the ports it does it through. No driver crate is used here.
+//!
+//! [`ingest`] counts pulses, [`flush_usage`] moves the counts into the books, [`open_shards`] notices lost storage,
+//! [`report_usage`] tells what was used.
 
+pub mod decode;
+pub mod flush_usage;
+pub mod ingest;
+pub mod open_shards;
 pub mod ports;
+pub mod report_usage;
+pub mod retry;
 
 #[cfg(any(test, feature = "test-support"))]
 pub mod contract;

@@ -55,12 +55,18 @@ impl Amount {
     }
 
     /// The whole units: 0 to 10^16 - 1. Not always exact as an IEEE double.
+    ///
+    /// # Panics
+    /// Never: an amount is below 10^16 units.
     #[must_use]
     pub fn whole_units(self) -> u64 {
         u64::try_from(self.nanos / NANOS_PER_UNIT).expect("below 10^16 by construction")
     }
 
     /// The rest below one unit, in 10^-9 units: 0 to 999,999,999.
+    ///
+    /// # Panics
+    /// Never: it is a remainder of 10^9.
     #[must_use]
     pub fn sub_nanos(self) -> u32 {
         u32::try_from(self.nanos % NANOS_PER_UNIT).expect("below 10^9 by the modulus")
@@ -141,9 +147,8 @@ fn digits(text: &[u8]) -> (&[u8], &[u8]) {
 fn exponent(text: &[u8]) -> Option<i64> {
     const FAR: i64 = 1_000_000_000_000;
     let (sign, rest) = match text {
-        [b'+', rest @ ..] => (1, rest),
         [b'-', rest @ ..] => (-1, rest),
-        rest => (1, rest),
+        [b'+', rest @ ..] | rest => (1, rest),
     };
     let (value, rest) = digits(rest);
     if value.is_empty() || !rest.is_empty() {
@@ -307,8 +312,8 @@ mod tests {
             let exact = BigDecimal::from_str(&text).unwrap();
             match Amount::parse(&text) {
                 Ok(amount) => prop_assert_eq!(BigDecimal::from_str(&amount.to_string()).unwrap(), exact),
-                Err(AmountError::NotPositive) => prop_assert!(exact <= BigDecimal::from(0)),
-                Err(AmountError::OutOfRange) => prop_assert!(exact >= BigDecimal::from(10_000_000_000_000_000_u64)),
+                Err(AmountError::NotPositive) => prop_assert!(exact <= 0),
+                Err(AmountError::OutOfRange) => prop_assert!(exact >= 10_000_000_000_000_000_u64),
                 Err(AmountError::TooPrecise) => prop_assert_ne!(exact.with_scale(9), exact),
                 Err(AmountError::Malformed) => prop_assert!(false, "the grammar allows {}", text),
             }

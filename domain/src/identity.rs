@@ -108,6 +108,9 @@ impl IdentityKey {
     /// The fingerprint of tenant, SKU, unit, amount and, where the pulse carries one, its own time.
     ///
     /// The amount counts by its value (`1.0` is `1`), the time by the instant, and the time of arrival not at all.
+    ///
+    /// # Panics
+    /// Never: a hash of sixteen bytes holds six.
     #[must_use]
     pub fn fingerprint(&self, pulse: &Pulse) -> Fingerprint {
         let mut hasher = SipHasher13::new_with_key(&self.0);
@@ -120,8 +123,8 @@ impl IdentityKey {
             hasher.write(&time.seconds().to_le_bytes());
             hasher.write(&time.nanos().to_le_bytes());
         }
-        let [a, b, c, d, e, f, ..] = hasher.finish128().as_bytes();
-        Fingerprint([a, b, c, d, e, f])
+        let hash = hasher.finish128().as_bytes();
+        Fingerprint(*hash.first_chunk().expect("sixteen bytes hold six"))
     }
 }
 

@@ -18,6 +18,6 @@ pub use identity::{AccumulatorId, Fingerprint, IdentityKey, PulseDigest, PulseId
 pub use pulse::Pulse;
 pub use rejection::{Reason, Rejection};
 pub use shard::{Shard, ShardCount};
-pub use text::{ProductSku, TEXT_BYTES_MAX, TenantId, TextError, UsageUnit};
+pub use text::{ProductSku, TEXT_BYTES_MAX, TenantId, TextError, UsageUnit, check_text};
 pub use time::{HourWindow, Timestamp};
 pub use usage::{UsageKey, UsageKeyError, UsageTotal, UsageTotals};

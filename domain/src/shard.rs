@@ -42,6 +42,9 @@ impl ShardCount {
     }
 
     /// The shard of a tenant: `SipHash` 1-3 of the name with a zero key, modulo the count. The same everywhere, for ever.
+    ///
+    /// # Panics
+    /// Never: the remainder is below the count.
     #[must_use]
     pub fn shard_of(self, tenant: &TenantId) -> Shard {
         let mut hasher = SipHasher13::new();

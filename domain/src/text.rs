@@ -19,8 +19,11 @@ pub enum TextError {
     Control,
 }
 
-/// Checks the rule that all names share: 1 to 256 bytes of UTF-8 without control characters.
-pub(crate) fn check(text: &str) -> Result<(), TextError> {
+/// Checks the rule that names and ids share: 1 to 256 bytes of UTF-8 without control characters.
+///
+/// # Errors
+/// See [`TextError`].
+pub fn check_text(text: &str) -> Result<(), TextError> {
     if text.is_empty() {
         Err(TextError::Empty)
     } else if text.len() > TEXT_BYTES_MAX {
@@ -48,7 +51,7 @@ macro_rules! name {
             /// See [`TextError`].
             pub fn new(text: impl Into<Box<str>>) -> Result<Self, TextError> {
                 let text = text.into();
-                check(&text).map(|()| Self(text))
+                check_text(&text).map(|()| Self(text))
             }
 
             /// The text as it was given.

@@ -75,7 +75,8 @@ mod tests {
 
     #[test]
     fn an_hour_holds_its_first_and_its_last_second() {
-        let cases = [(0, 0), (3_599, 0), (3_600, 1), (-1, -1), (-3_600, -1), (-3_601, -2), (i64::MAX, i32::MAX)];
+        let cases =
+            [(0, 0), (3_599, 0), (3_600, 1), (-1, -1), (-3_600, -1), (-3_601, -2), (i64::MAX, i32::MAX)];
         for (seconds, hour) in cases {
             assert_eq!(HourWindow::of(Timestamp::new(seconds, 0)).number(), hour, "{seconds}");
         }

@@ -34,7 +34,13 @@ impl UsageKey {
         Self::encode_parts(&pulse.tenant, &pulse.product_sku, &pulse.use_unity, pulse.hour, out);
     }
 
-    fn encode_parts(tenant: &TenantId, sku: &ProductSku, unit: &UsageUnit, hour: HourWindow, out: &mut Vec<u8>) {
+    fn encode_parts(
+        tenant: &TenantId,
+        sku: &ProductSku,
+        unit: &UsageUnit,
+        hour: HourWindow,
+        out: &mut Vec<u8>,
+    ) {
         out.extend_from_slice(&hour.number().to_be_bytes());
         for text in [tenant.as_str(), sku.as_str(), unit.as_str()] {
             let length = u16::try_from(text.len()).expect("names have at most 256 bytes");

@@ -126,7 +126,12 @@ pub trait GenerationStore: Send + Sync + 'static {
     ///
     /// Parts are bounded in size; a key is in one part only. Parts of a sealed generation are always the same; parts of
     /// the active one are each as of the moment they are read. A generation that was deleted reads as empty.
-    async fn read(&self, shard: Shard, generation: u64, part: u32) -> Result<(Vec<UsageRow>, Option<u32>), PortError>;
+    async fn read(
+        &self,
+        shard: Shard,
+        generation: u64,
+        part: u32,
+    ) -> Result<(Vec<UsageRow>, Option<u32>), PortError>;
 
     /// Deletes a generation that the ledger holds, if its totals are those given; does nothing where it is deleted.
     ///

@@ -2,7 +2,9 @@
 
 use super::{PortError, SealedGeneration};
 use async_trait::async_trait;
-use domain::{AccumulatorId, HourWindow, ProductSku, Shard, ShardCount, TenantId, UsageKey, UsageTotal, UsageUnit};
+use domain::{
+    AccumulatorId, HourWindow, ProductSku, Shard, ShardCount, TenantId, UsageKey, UsageTotal, UsageUnit,
+};
 use futures_util::stream::BoxStream;
 
 /// One total under its key.
@@ -88,7 +90,11 @@ pub struct ShardMark {
 #[async_trait]
 pub trait ShardRegistry: Send + Sync + 'static {
     /// Records an accumulator and its shards as [`ShardStatus::Creating`] unless the ledger has one; returns what it has.
-    async fn register(&self, accumulator: AccumulatorId, shards: ShardCount) -> Result<Registration, PortError>;
+    async fn register(
+        &self,
+        accumulator: AccumulatorId,
+        shards: ShardCount,
+    ) -> Result<Registration, PortError>;
 
     /// What the ledger has, without recording anything; `None` before the first registration.
     async fn registration(&self) -> Result<Option<Registration>, PortError>;

@@ -139,6 +139,6 @@ fn starter() -> mpsc::Sender<Job> {
     });
     sender.clone()
 }
-pub mod redis;
 pub mod postgres;
 pub mod rabbitmq;
+pub mod redis;

@@ -1,0 +1,159 @@
+//! A lane: all pulses of one shard, one batch at a time, in the order of their arrival.
+
+use super::{Limits, Tally, in_flight::Origin};
+use crate::{
+    ports::{Batch, Outcome, PortError, PulseSink},
+    retry::Dependency,
+};
+use domain::{Pulse, Reason, Rejection, Shard};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::{Instant, timeout_at},
+};
+use tracing::debug;
+
+pub(super) struct LaneItem {
+    pub(super) pulse: Pulse,
+    pub(super) origin: Origin,
+}
+
+struct Arrived {
+    at: Instant,
+    items: Vec<LaneItem>,
+}
+
+/// Where readers put a lane's pulses: no more than the lane's bound.
+#[derive(Clone)]
+pub(super) struct LaneSender {
+    items: mpsc::UnboundedSender<Arrived>,
+    room: Arc<Semaphore>,
+    portion: usize,
+}
+
+impl LaneSender {
+    /// Puts the pulses into the lane; waits while it is full.
+    pub(super) async fn send(&self, mut items: Vec<LaneItem>) {
+        while !items.is_empty() {
+            let rest = if items.len() > self.portion { items.split_off(self.portion) } else { Vec::new() };
+            let permits = u32::try_from(items.len()).expect("at most a batch");
+            let room = self.room.acquire_many(permits).await.expect("the semaphore is never closed");
+            // The lane gives the room back when the pulses are finished.
+            room.forget();
+            // The other end is dropped only when the engine has failed and this task is about to be.
+            let _ = self.items.send(Arrived { at: Instant::now(), items });
+            items = rest;
+        }
+    }
+}
+
+pub(super) struct Lane {
+    shard: Shard,
+    sink: Arc<dyn PulseSink>,
+    dependency: Arc<Dependency>,
+    tally: Arc<Tally>,
+    arrivals: mpsc::UnboundedReceiver<Arrived>,
+    room: Arc<Semaphore>,
+    batch_size: usize,
+    linger: Duration,
+}
+
+impl Lane {
+    pub(super) fn new(
+        shard: Shard,
+        sink: &Arc<dyn PulseSink>,
+        dependency: &Arc<Dependency>,
+        limits: Limits,
+        tally: &Arc<Tally>,
+    ) -> (Self, LaneSender) {
+        // Bounded by the semaphore, which counts pulses and not sends.
+        let (items, arrivals) = mpsc::unbounded_channel();
+        let room = Arc::new(Semaphore::new(limits.lane_pulses()));
+        let sender = LaneSender { items, room: Arc::clone(&room), portion: limits.batch_size };
+        let lane = Self {
+            shard,
+            sink: Arc::clone(sink),
+            dependency: Arc::clone(dependency),
+            tally: Arc::clone(tally),
+            arrivals,
+            room,
+            batch_size: limits.batch_size,
+            linger: limits.batch_linger,
+        };
+        (lane, sender)
+    }
+
+    /// Applies batches until no reader is left and nothing waits.
+    pub(super) async fn run(mut self) -> Result<(), PortError> {
+        let mut waiting = VecDeque::new();
+        let mut number = 0;
+        while self.fill(&mut waiting).await {
+            number += 1;
+            let (batch, origins) = self.next_batch(&mut waiting, number);
+            let outcomes = self.dependency.hold(|| self.sink.apply(&batch)).await?;
+            if outcomes.len() != batch.pulses.len() {
+                return Err(PortError::permanent(
+                    "apply a batch",
+                    "the sink gave too few or too many outcomes",
+                ));
+            }
+            debug!(shard = self.shard.0, pulses = batch.pulses.len(), "batch applied");
+            self.tally.applied(&batch.pulses, &outcomes);
+            self.room.add_permits(origins.len());
+            for (origin, outcome) in origins.into_iter().zip(outcomes) {
+                match outcome {
+                    Outcome::Counted | Outcome::Duplicate => origin.finish(),
+                    Outcome::Conflict => origin.refuse(conflict()).await,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a batch by size or linger; false when nothing waits and nothing will come.
+    async fn fill(&mut self, waiting: &mut VecDeque<(Instant, LaneItem)>) -> bool {
+        if waiting.is_empty() {
+            match self.arrivals.recv().await {
+                Some(arrived) => take_in(waiting, arrived),
+                None => return false,
+            }
+        }
+        let first = waiting.front().map_or_else(Instant::now, |(at, _)| *at);
+        while waiting.len() < self.batch_size {
+            match timeout_at(first + self.linger, self.arrivals.recv()).await {
+                Ok(Some(arrived)) => take_in(waiting, arrived),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        true
+    }
+
+    fn next_batch(&self, waiting: &mut VecDeque<(Instant, LaneItem)>, number: u64) -> (Batch, Vec<Origin>) {
+        let count = waiting.len().min(self.batch_size);
+        let (mut pulses, mut origins) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let mut room = Batch::UNITS_MAX;
+        let mut fits = |item: &LaneItem| {
+            // A pulse has less than 10^16 whole units and its nanos make less than one more.
+            let rest = room.checked_sub(item.pulse.amount.whole_units() + 1);
+            room = rest.unwrap_or(room);
+            rest.is_some()
+        };
+        while pulses.len() < count {
+            let Some((_, item)) = waiting.pop_front_if(|(_, item)| fits(item)) else { break };
+            pulses.push(item.pulse);
+            origins.push(item.origin);
+        }
+        (Batch { shard: self.shard, number, pulses }, origins)
+    }
+}
+
+fn take_in(waiting: &mut VecDeque<(Instant, LaneItem)>, Arrived { at, items }: Arrived) {
+    waiting.extend(items.into_iter().map(|item| (at, item)));
+}
+
+fn conflict() -> Rejection {
+    Rejection::new(
+        Reason::Conflict,
+        "a pulse with this identity and other content was counted before; give different pulses different ids",
+    )
+}

@@ -1,0 +1,257 @@
+//! The engine, the only one: receive, decode, dispatch by tenant, batch, apply, settle; refuse with a reason.
+//!
+//! For each source one *reader* takes deliveries, decodes them and hands their pulses to *lanes*, one lane a shard. A lane
+//! makes batches, by size or linger, and applies one at a time. What is refused goes to the source's *refusals* task, which
+//! publishes it. A delivery is finished when every pulse in it is applied, known, or its dead letter is confirmed; the
+//! source's *settler* settles up to the first delivery that is not.
+//!
+//! Everything is bounded: a lane takes at most [`Limits::lane_pulses`] pulses, then its reader waits, and with it the
+//! source's own prefetch. A fault of the world is held in place, a fault of the message becomes a dead letter, and any other
+//! ends the engine with nothing settled that is not durable.
+
+mod in_flight;
+mod lane;
+mod reader;
+mod refusals;
+mod settler;
+mod tally;
+
+#[cfg(test)]
+mod tests;
+
+pub use tally::{Tally, TallySnapshot};
+
+use crate::{
+    decode::Decoder,
+    ports::{DeadLetters, PortError, PulseSink, PulseSource},
+    retry::Dependency,
+};
+use domain::ShardCount;
+use in_flight::Unsettled;
+use lane::{Lane, LaneSender};
+use reader::Reader;
+use refusals::Refusals;
+use settler::Settler;
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, JoinSet},
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+/// How often an idle engine looks whether the last of its work is settled.
+const IDLE_CHECK: Duration = Duration::from_millis(50);
+
+/// A source, how to read it, and where what it refuses goes.
+#[derive(Clone)]
+pub struct Route {
+    /// What operators call the source: `rabbitmq`, `file`.
+    pub name: String,
+    /// The source.
+    pub source: Arc<dyn PulseSource>,
+    /// Where its refused messages go.
+    pub dead_letters: Arc<dyn DeadLetters>,
+    /// What to make of its messages.
+    pub decoder: Decoder,
+}
+
+/// How much the engine takes at once and how long it waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The most pulses in a batch: 1 to [`crate::ports::Batch::PULSES_MAX`].
+    pub batch_size: usize,
+    /// How long the first pulse of a batch waits for company.
+    pub batch_linger: Duration,
+    /// How long what is in hand may take after the stop before it is left to the source.
+    pub drain_timeout: Duration,
+    /// Stop by itself when nothing was received for this long and all is settled; `None` to go on for ever.
+    pub until_idle: Option<Duration>,
+}
+
+impl Limits {
+    /// How many pulses may wait in a lane or be applied by it: two batches.
+    const fn lane_pulses(&self) -> usize {
+        self.batch_size * 2
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            batch_size: 1_000,
+            batch_linger: Duration::from_millis(5),
+            drain_timeout: Duration::from_secs(30),
+            until_idle: None,
+        }
+    }
+}
+
+/// Why the engine ended without having drained.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// A port failed in a way that waiting does not mend.
+    #[error("ingestion stopped: {0}")]
+    Port(#[from] PortError),
+    /// What was in hand did not become durable in time; the source gives it again.
+    #[error("{unsettled} deliveries were not settled within the drain timeout and will be delivered again")]
+    DrainTimeout {
+        /// How many.
+        unsettled: usize,
+    },
+    /// A defect of the program.
+    #[error("a task of the engine ended abnormally: {0}")]
+    Task(#[from] JoinError),
+}
+
+/// The use case: counts what the sources give until it is told to stop.
+pub struct IngestPulses {
+    /// The sources, at least one.
+    pub routes: Vec<Route>,
+    /// Where batches become durable.
+    pub sink: Arc<dyn PulseSink>,
+    /// What operators call it.
+    pub sink_name: String,
+    /// How many shards the sink has.
+    pub shards: ShardCount,
+    /// The bounds.
+    pub limits: Limits,
+    /// What was done, for whoever wants to look while it runs.
+    pub tally: Arc<Tally>,
+}
+
+type Work = JoinSet<Result<(), PortError>>;
+
+impl IngestPulses {
+    /// Runs until `stop` is cancelled, every source has ended, or nothing came for [`Limits::until_idle`]; then finishes
+    /// what is in hand, settles it and closes the sources.
+    ///
+    /// Dropping the future stops at once; the sources give again what was not settled.
+    ///
+    /// # Errors
+    /// See [`IngestError`]. Whatever the error, nothing was settled that is not durable.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), IngestError> {
+        let (mut work, mut settlers) = (Work::new(), Work::new());
+        let drained = CancellationToken::new();
+        let stop = stop.child_token();
+        let lanes = self.start_lanes(&mut work);
+        let routes: Vec<RunningRoute> = self
+            .routes
+            .iter()
+            .map(|route| self.start_route(route, &lanes, &stop, &drained, &mut work, &mut settlers))
+            .collect();
+        drop(lanes);
+
+        let mut drain_until = None;
+        while !settlers.is_empty() {
+            tokio::select! {
+                Some(ended) = work.join_next() => ended??,
+                Some(ended) = settlers.join_next() => ended??,
+                () = stop.cancelled(), if drain_until.is_none() => {
+                    info!(unsettled = unsettled(&routes), "stopping: no more is taken, what is in hand is finished");
+                    drain_until = Some(Instant::now() + self.limits.drain_timeout);
+                }
+                () = sleep_until(drain_until.unwrap_or_else(Instant::now)), if drain_until.is_some() => {
+                    return Err(IngestError::DrainTimeout { unsettled: unsettled(&routes) });
+                }
+                () = self.idle(&routes), if drain_until.is_none() => stop.cancel(),
+            }
+            if work.is_empty() {
+                drained.cancel();
+            }
+        }
+        Ok(())
+    }
+
+    fn start_lanes(&self, work: &mut Work) -> Vec<LaneSender> {
+        let dependency = Arc::new(Dependency::new(&self.sink_name));
+        self.shards
+            .shards()
+            .map(|shard| {
+                let (lane, sender) = Lane::new(shard, &self.sink, &dependency, self.limits, &self.tally);
+                work.spawn(lane.run());
+                sender
+            })
+            .collect()
+    }
+
+    fn start_route(
+        &self,
+        route: &Route,
+        lanes: &[LaneSender],
+        stop: &CancellationToken,
+        drained: &CancellationToken,
+        work: &mut Work,
+        settlers: &mut Work,
+    ) -> RunningRoute {
+        let dependency = Arc::new(Dependency::new(&route.name));
+        let unsettled = Arc::new(Unsettled::default());
+        let (refuse, refused) = mpsc::channel(Refusals::QUEUE);
+        work.spawn(
+            Refusals {
+                source_name: route.name.clone(),
+                dead_letters: Arc::clone(&route.dead_letters),
+                dependency: Dependency::new(format!("dead letters of {}", route.name)),
+                tally: Arc::clone(&self.tally),
+                refused,
+            }
+            .run(),
+        );
+        work.spawn(
+            Reader {
+                source: Arc::clone(&route.source),
+                decoder: route.decoder.clone(),
+                dependency: Arc::clone(&dependency),
+                shards: self.shards,
+                lanes: lanes.to_vec(),
+                refuse,
+                unsettled: Arc::clone(&unsettled),
+                tally: Arc::clone(&self.tally),
+                stop: stop.clone(),
+            }
+            .run(),
+        );
+        settlers.spawn(
+            Settler {
+                source: Arc::clone(&route.source),
+                dependency: Arc::clone(&dependency),
+                unsettled: Arc::clone(&unsettled),
+                drained: drained.clone(),
+            }
+            .run(),
+        );
+        RunningRoute { dependency, unsettled }
+    }
+
+    /// Ends when nothing was received for the idle time and nothing is unsettled; never where no idle time is set.
+    ///
+    /// A source that is away is not idle: what it holds was not asked for yet.
+    async fn idle(&self, routes: &[RunningRoute]) {
+        let Some(idle) = self.limits.until_idle else {
+            return std::future::pending().await;
+        };
+        loop {
+            let quiet_since = self.tally.last_received();
+            sleep_until(quiet_since + idle).await;
+            if routes.iter().any(|route| route.dependency.is_away()) {
+                self.tally.received(0);
+            } else if self.tally.last_received() == quiet_since {
+                if unsettled(routes) == 0 {
+                    return;
+                }
+                sleep(IDLE_CHECK).await;
+            }
+        }
+    }
+}
+
+/// What the engine watches of a route while it runs.
+struct RunningRoute {
+    dependency: Arc<Dependency>,
+    unsettled: Arc<Unsettled>,
+}
+
+fn unsettled(routes: &[RunningRoute]) -> usize {
+    routes.iter().map(|route| route.unsettled.len()).sum()
+}

@@ -1,0 +1,84 @@
+//! Takes deliveries from a source, decodes them, and hands their pulses to the lanes.
+
+use super::{
+    Tally,
+    in_flight::{InFlight, Origin, Unsettled},
+    lane::{LaneItem, LaneSender},
+    refusals::Refused,
+};
+use crate::{
+    decode::{Decoder, Item},
+    ports::{Delivery, PortError, PulseSource, Received},
+    retry::Dependency,
+};
+use domain::ShardCount;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// So many pulses are decoded before they are handed on: enough to spare the lanes' queues, few enough to stay small.
+const CHUNK_PULSES: usize = 1_000;
+
+pub(super) struct Reader {
+    pub(super) source: Arc<dyn PulseSource>,
+    pub(super) decoder: Decoder,
+    pub(super) dependency: Arc<Dependency>,
+    pub(super) shards: ShardCount,
+    pub(super) lanes: Vec<LaneSender>,
+    pub(super) refuse: mpsc::Sender<Refused>,
+    pub(super) unsettled: Arc<Unsettled>,
+    pub(super) tally: Arc<Tally>,
+    pub(super) stop: CancellationToken,
+}
+
+impl Reader {
+    /// Reads until the stop or the end of the source. What was received by then is handed on, whole.
+    pub(super) async fn run(self) -> Result<(), PortError> {
+        let mut chunk: Vec<Vec<LaneItem>> = self.lanes.iter().map(|_| Vec::new()).collect();
+        loop {
+            let received = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ok(()),
+                received = self.dependency.hold(|| self.source.receive()) => received?,
+            };
+            match received {
+                Received::Deliveries(deliveries) => self.dispatch(deliveries, &mut chunk).await,
+                Received::End => return Ok(()),
+            }
+        }
+    }
+
+    async fn dispatch(&self, deliveries: Vec<Delivery>, chunk: &mut [Vec<LaneItem>]) {
+        self.tally.received(deliveries.len());
+        let (mut items, mut pulses) = (Vec::new(), 0);
+        for delivery in deliveries {
+            self.decoder.decode(&delivery, &mut items);
+            pulses += items.len();
+            let in_flight = InFlight::new(delivery, items.len(), &self.unsettled, &self.refuse);
+            self.unsettled.add(Arc::clone(&in_flight));
+            for Item { index, bytes, pulse } in items.drain(..) {
+                let origin = Origin { in_flight: Arc::clone(&in_flight), item: index, bytes };
+                match pulse {
+                    Ok(pulse) => {
+                        let lane = usize::from(self.shards.shard_of(&pulse.tenant).0);
+                        chunk[lane].push(LaneItem { pulse, origin });
+                    }
+                    Err(rejection) => origin.refuse(rejection).await,
+                }
+            }
+            if pulses >= CHUNK_PULSES {
+                self.hand_on(chunk).await;
+                pulses = 0;
+            }
+        }
+        self.hand_on(chunk).await;
+    }
+
+    async fn hand_on(&self, chunk: &mut [Vec<LaneItem>]) {
+        for (lane, items) in self.lanes.iter().zip(chunk) {
+            if !items.is_empty() {
+                lane.send(std::mem::take(items)).await;
+            }
+        }
+    }
+}
