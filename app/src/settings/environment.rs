@@ -1,7 +1,7 @@
 //! Where the values come from: flags, the environment, and `.env`, in this order.
 
 use super::{Fault, table};
-use std::{collections::BTreeMap, ffi::OsString, path::Path};
+use std::{collections::BTreeMap, ffi::OsString, fs, path::Path};
 
 /// How many edits make a name a misspelling of one of ours.
 const TYPO_EDITS_MAX: usize = 2;
@@ -53,10 +53,11 @@ impl Environment {
         for entry in entries {
             match entry {
                 Ok((name, value)) => self.offer(name, value, ".env"),
-                // The line itself may hold a password, so only the name is shown.
+                // The line may hold a password, so only its number is shown.
                 Err(dotenvy::Error::LineParse(line, _)) => {
-                    let name = line.split('=').next().unwrap_or_default().trim();
-                    let problem = format!("the line that starts with {name:.40?} is not NAME=value");
+                    let text = fs::read_to_string(file).unwrap_or_default();
+                    let number = text.lines().position(|other| line.starts_with(other)).map_or(0, |place| place + 1);
+                    let problem = format!("line {number} is not NAME=value; a value with spaces needs quotes");
                     self.faults.push(Fault::new(file.display().to_string(), problem));
                 }
                 Err(error) => {

@@ -148,7 +148,7 @@ fn cells(key: &UsageKey, total: UsageTotal, status: Status) -> [String; 7] {
 fn table(rows: &[[String; 7]], with_status: bool) -> Table {
     let columns = 6 + usize::from(with_status);
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
     let header = COLUMNS.iter().copied().chain([STATUS]).take(columns);
     table.set_header(header.map(|name| Cell::new(name).add_attribute(Attribute::Bold)));
     let decimals = rows.iter().map(|row| decimals(&row[4])).max().unwrap_or(0);
