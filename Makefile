@@ -1,0 +1,49 @@
+# The two that matter: `make run` and `make test`. `make help` lists all.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run test-servers test check check-code check-dependencies check-files up coverage
+
+# Where the tools of scripts/install-tools are.
+TOOLS := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/tools/bin
+export PATH := $(TOOLS):$(PATH)
+
+SERVERS := --features app/servers,infrastructure/servers
+
+help: ## Lists the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+run: ## Counts a day of flights on one embedded file, shows the totals, stays up for more; needs no server
+	@scripts/run-embedded
+
+test-servers: ## Installs the servers that the tests start: Redis, RabbitMQ, PostgreSQL
+	@scripts/install-test-servers
+
+test: test-servers ## Runs all tests, on real servers too
+	cargo test --workspace $(SERVERS)
+
+check: check-files check-dependencies check-code ## Format, lints, docs, dependency arrows, licences, scripts, compose file
+
+check-files:
+	cargo fmt --all --check
+	scripts/check-arrows
+	scripts/test-check-arrows
+	scripts/check-scripts
+	scripts/check-compose
+
+check-dependencies:
+	scripts/install-tools cargo-deny cargo-shear
+	cargo deny --log-level error check bans licenses sources
+	scripts/check-advisories
+	cargo shear
+
+check-code:
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --all-features --no-deps --document-private-items
+
+up: ## Builds the image and starts everything with docker compose: RabbitMQ, Redis, PostgreSQL, worker, cron
+	docker compose up --build --wait
+
+coverage: test-servers ## Runs all tests and writes what they cover to coverage/html/index.html
+	scripts/install-tools cargo-llvm-cov
+	scripts/coverage $(SERVERS)
