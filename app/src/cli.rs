@@ -40,7 +40,7 @@ SIGTERM and Ctrl-C finish what is in hand; a second one gives up.";
 #[command(next_help_heading = "Modes")]
 pub(crate) struct Modes {
     /// Take messages from the sources and count them.
-    #[arg(long)]
+    #[arg(long, group = "taking")]
     pub(crate) worker: bool,
 
     /// Move what was counted to the ledger, on FLUSH_SCHEDULE and once at the start.
@@ -48,11 +48,11 @@ pub(crate) struct Modes {
     pub(crate) cron: bool,
 
     /// Worker and cron on one embedded file: no server, no configuration.
-    #[arg(long, conflicts_with_all = ["worker", "cron"])]
+    #[arg(long, group = "taking", conflicts_with = "cron")]
     pub(crate) standalone: bool,
 
     /// Stop by itself this long after the last message, with everything settled and flushed [example: 5s].
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", requires = "taking", value_parser = humantime::parse_duration)]
     pub(crate) until_idle: Option<Duration>,
 }
 

@@ -65,7 +65,9 @@ mod tests {
         ] {
             assert_eq!(parse(text).map(window_start).as_deref(), Ok(start), "{text}");
         }
-        for text in ["2013-01-02T11:30:00Z", "2013-01-02T11:00:00.5Z", "2013-01-02T11:00:00+05:30", "yesterday", ""] {
+        for text in
+            ["2013-01-02T11:30:00Z", "2013-01-02T11:00:00.5Z", "2013-01-02T11:00:00+05:30", "yesterday", ""]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -1,7 +1,10 @@
 //! Progress bars: on a terminal only, and one set of them for the program, so that logs can step around.
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::{io::{self, IsTerminal}, sync::LazyLock};
+use std::{
+    io::{self, IsTerminal},
+    sync::LazyLock,
+};
 
 /// The program's bars, on standard error.
 pub(crate) fn bars() -> &'static MultiProgress {
@@ -18,7 +21,11 @@ pub(crate) fn bars() -> &'static MultiProgress {
 
 /// A bar for `total` bytes of input; without a total, one that only counts.
 pub(crate) fn bytes(total: Option<u64>) -> ProgressBar {
-    add(total, "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {msg} {eta}", "{spinner} {bytes} {bytes_per_sec} {msg}")
+    add(
+        total,
+        "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {msg} {eta}",
+        "{spinner} {bytes} {bytes_per_sec} {msg}",
+    )
 }
 
 /// A bar for `total` messages; without a total, one that only counts.

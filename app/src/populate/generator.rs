@@ -100,7 +100,8 @@ impl Recipe {
 
 fn wire(pulse: &Pulse) -> Wire<'_> {
     let Some(PulseIdentity::Id(id)) = &pulse.identity else { unreachable!("made with an id") };
-    let time = pulse.occurred_at.and_then(|time| chrono::DateTime::from_timestamp(time.seconds(), time.nanos()));
+    let time =
+        pulse.occurred_at.and_then(|time| chrono::DateTime::from_timestamp(time.seconds(), time.nanos()));
     Wire {
         id,
         tenant: pulse.tenant.as_str(),
@@ -113,10 +114,11 @@ fn wire(pulse: &Pulse) -> Wire<'_> {
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, good enough for load, and never changes under us.
-struct Dice(u64);
+pub(super) struct Dice(u64);
 
 impl Dice {
-    fn new(seed: u64, message: u64, item: u64) -> Self {
+    /// Dice for one thing, told apart by three numbers.
+    pub(super) fn new(seed: u64, message: u64, item: u64) -> Self {
         let mut dice = Self(seed);
         dice.0 = dice.next() ^ message;
         dice.0 = dice.next() ^ item;
@@ -132,7 +134,7 @@ impl Dice {
     }
 
     /// A number below `end`, which is at least 1; even enough where `end` is far below 2^64.
-    fn below(&mut self, end: u64) -> u64 {
+    pub(super) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 }

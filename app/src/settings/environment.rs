@@ -56,8 +56,10 @@ impl Environment {
                 // The line may hold a password, so only its number is shown.
                 Err(dotenvy::Error::LineParse(line, _)) => {
                     let text = fs::read_to_string(file).unwrap_or_default();
-                    let number = text.lines().position(|other| line.starts_with(other)).map_or(0, |place| place + 1);
-                    let problem = format!("line {number} is not NAME=value; a value with spaces needs quotes");
+                    let number =
+                        text.lines().position(|other| line.starts_with(other)).map_or(0, |place| place + 1);
+                    let problem =
+                        format!("line {number} is not NAME=value; a value with spaces needs quotes");
                     self.faults.push(Fault::new(file.display().to_string(), problem));
                 }
                 Err(error) => {

@@ -12,9 +12,17 @@ mod tests;
 pub(crate) use environment::Environment;
 pub(crate) use fault::{Fault, Faults};
 pub(crate) use reference::{env_example, markdown};
-pub(crate) use stores::{Accumulator, Ledger, Stores};
+pub(crate) use stores::{Accumulator, Ledger, Stores, shown_url};
 
+use application::{
+    decode::{Anonymous, Decoder},
+    ingest::Limits,
+};
 use domain::ShardCount;
+use infrastructure::{
+    rabbitmq::{QueueType, RabbitmqSettings},
+    schedule::FlushSchedule,
+};
 use read::{Reader, amqp_name, duration, number, server_url};
 use secrecy::SecretString;
 use std::{path::PathBuf, time::Duration};
@@ -36,7 +44,7 @@ pub(crate) struct Settings {
     /// What counts, and for how long it is remembered.
     pub(crate) counting: Counting,
     /// The broker, where one is configured.
-    rabbitmq: Option<Rabbitmq>,
+    rabbitmq: Option<RabbitmqSettings>,
     /// The Redis, where one is configured.
     redis: Option<Redis>,
     /// The ledger, where one is configured.
@@ -80,34 +88,8 @@ pub(crate) struct Counting {
     pub(crate) age_max: Option<Duration>,
     /// How far ahead of the clock a pulse may be.
     pub(crate) ahead_max: Duration,
-    /// When to flush: a cron expression of six fields, in UTC.
-    pub(crate) flush_schedule: String,
-}
-
-/// A RabbitMQ broker and what we use on it.
-#[derive(Clone, Debug)]
-pub(crate) struct Rabbitmq {
-    /// `amqp://…` with credentials.
-    pub(crate) url: SecretString,
-    /// The queue of pulses.
-    pub(crate) queue: String,
-    /// What kind of queue it is declared as.
-    pub(crate) queue_type: QueueType,
-    /// The exchange to bind it to, with the pattern of routing keys.
-    pub(crate) binding: Option<(String, String)>,
-    /// The most messages held without having settled them.
-    pub(crate) prefetch: u16,
-    /// The queue of what was refused.
-    pub(crate) dead_letter_queue: String,
-}
-
-/// A kind of RabbitMQ queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum QueueType {
-    /// Replicated by Raft.
-    Quorum,
-    /// On one node.
-    Classic,
+    /// When to flush.
+    pub(crate) flush_schedule: FlushSchedule,
 }
 
 /// A Redis that counts.
@@ -152,15 +134,17 @@ impl Settings {
                     .required("PULSE_DRAIN_TIMEOUT", duration(Duration::from_secs(1)..=10 * MINUTE)),
             },
             counting: Counting {
-                shards: reader
-                    .required("PULSE_SHARDS", |text| number(1..=ShardCount::MAX)(text).and_then(ShardCount::new)),
-                accept_anonymous: reader.required("PULSE_ANONYMOUS", one_of([("accept", true), ("reject", false)])),
+                shards: reader.required("PULSE_SHARDS", |text| {
+                    number(1..=ShardCount::MAX)(text).and_then(ShardCount::new)
+                }),
+                accept_anonymous: reader
+                    .required("PULSE_ANONYMOUS", one_of([("accept", true), ("reject", false)])),
                 dedupe_window: reader.required("PULSE_DEDUPE_WINDOW", duration(HOUR..=35 * DAY)),
                 age_max: reader.optional("PULSE_AGE_MAX", duration(HOUR..=CENTURY)),
                 ahead_max: reader.required("PULSE_AHEAD_MAX", duration(Duration::ZERO..=CENTURY)),
                 flush_schedule: reader.required("FLUSH_SCHEDULE", schedule),
             },
-            rabbitmq: Rabbitmq::read(reader),
+            rabbitmq: read_rabbitmq(reader),
             redis: Redis::read(reader),
             ledger: LedgerChoice::read(reader),
             embedded: reader.required("PULSE_DB", |text| Some(PathBuf::from(text))),
@@ -173,7 +157,10 @@ impl Settings {
             && reader.is_set("PULSE_DB")
             && *file != settings.embedded
         {
-            reader.fault("PULSE_DB", "names another file than LEDGER_URL: without Redis one file holds all, set only one");
+            reader.fault(
+                "PULSE_DB",
+                "names another file than LEDGER_URL: without Redis one file holds all, set only one",
+            );
         }
         settings
     }
@@ -182,37 +169,54 @@ impl Settings {
     ///
     /// # Errors
     /// Names what is lacking, and `instead` as the way out.
-    pub(crate) fn broker(&self, caller: &str, instead: &str) -> Result<&Rabbitmq, Fault> {
+    pub(crate) fn broker(&self, caller: &str, instead: &str) -> Result<&RabbitmqSettings, Fault> {
         self.rabbitmq.as_ref().ok_or_else(|| Fault::lacking("RABBITMQ_URL", caller, instead))
     }
 
     /// The broker, where one is configured.
-    pub(crate) fn rabbitmq(&self) -> Option<&Rabbitmq> {
+    pub(crate) fn rabbitmq(&self) -> Option<&RabbitmqSettings> {
         self.rabbitmq.as_ref()
+    }
+
+    /// What to make of messages.
+    pub(crate) fn decoder(&self) -> Decoder {
+        Decoder {
+            anonymous: if self.counting.accept_anonymous { Anonymous::Accept } else { Anonymous::Reject },
+            items_max: self.intake.items_max,
+            age_max: self.counting.age_max,
+            ahead_max: self.counting.ahead_max,
+        }
+    }
+
+    /// The bounds of the engine.
+    pub(crate) fn limits(&self) -> Limits {
+        let Intake { batch_size, batch_linger, drain_timeout, .. } = self.intake;
+        Limits { batch_size, batch_linger, drain_timeout, until_idle: None }
     }
 }
 
-impl Rabbitmq {
-    fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let url = reader.optional("RABBITMQ_URL", server_url(&["amqp", "amqps"]));
-        let queue = reader.required("RABBITMQ_QUEUE", amqp_name);
-        let queue_type = reader.required(
-            "RABBITMQ_QUEUE_TYPE",
-            one_of([("quorum", QueueType::Quorum), ("classic", QueueType::Classic)]),
+fn read_rabbitmq(reader: &mut Reader<'_>) -> Option<RabbitmqSettings> {
+    let url = reader.optional("RABBITMQ_URL", server_url(&["amqp", "amqps"]));
+    let queue = reader.required("RABBITMQ_QUEUE", amqp_name);
+    let queue_type = reader.required(
+        "RABBITMQ_QUEUE_TYPE",
+        one_of([("quorum", QueueType::Quorum), ("classic", QueueType::Classic)]),
+    );
+    let exchange = reader.optional("RABBITMQ_EXCHANGE", amqp_name);
+    let binding = Some(reader.required("RABBITMQ_BINDING", amqp_name)).filter(|_| exchange.is_some());
+    let prefetch = reader.required("RABBITMQ_PREFETCH", number(1..=u16::MAX));
+    let dead_letter_queue = reader.required("RABBITMQ_DEAD_LETTER_QUEUE", amqp_name);
+    if dead_letter_queue == queue {
+        reader.fault(
+            "RABBITMQ_DEAD_LETTER_QUEUE",
+            "is the same queue as RABBITMQ_QUEUE: what is refused would come again",
         );
-        let exchange = reader.optional("RABBITMQ_EXCHANGE", amqp_name);
-        let pattern = reader.required("RABBITMQ_BINDING", amqp_name);
-        let prefetch = reader.required("RABBITMQ_PREFETCH", number(1..=u16::MAX));
-        let dead_letter_queue = reader.required("RABBITMQ_DEAD_LETTER_QUEUE", amqp_name);
-        if dead_letter_queue == queue {
-            reader.fault("RABBITMQ_DEAD_LETTER_QUEUE", "is the same queue as RABBITMQ_QUEUE: what is refused would come again");
-        }
-        if exchange.is_none() && reader.is_set("RABBITMQ_BINDING") {
-            reader.fault("RABBITMQ_BINDING", "means nothing without RABBITMQ_EXCHANGE: set that too, or remove it");
-        }
-        let binding = exchange.map(|exchange| (exchange, pattern));
-        Some(Self { url: url?, queue, queue_type, binding, prefetch, dead_letter_queue })
     }
+    if exchange.is_none() && reader.is_set("RABBITMQ_BINDING") {
+        reader
+            .fault("RABBITMQ_BINDING", "means nothing without RABBITMQ_EXCHANGE: set that too, or remove it");
+    }
+    Some(RabbitmqSettings { url: url?, queue, queue_type, exchange, binding, prefetch, dead_letter_queue })
 }
 
 impl Redis {
@@ -234,9 +238,8 @@ fn one_of<T: Copy, const N: usize>(choices: [(&'static str, T); N]) -> impl Fn(&
     move |text| choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value)
 }
 
-/// Six fields; what they may hold is checked by the schedule itself.
-fn schedule(text: &str) -> Option<String> {
-    (text.split_whitespace().count() == 6).then(|| text.to_owned())
+fn schedule(text: &str) -> Option<FlushSchedule> {
+    FlushSchedule::parse(text).ok()
 }
 
 /// A level, or a list of `target=level`. A single word that is no level would be taken for a target and silence the rest.

@@ -46,7 +46,9 @@ pub(crate) fn env_example() -> String {
             let quote = if value.contains([' ', '#']) { "'" } else { "" };
             let note = if definition.default.is_some() { "" } else { "Not set by default, for example:" };
             text.push('\n');
-            for line in wrapped(&paragraph).iter().map(String::as_str).chain((!note.is_empty()).then_some(note)) {
+            for line in
+                wrapped(&paragraph).iter().map(String::as_str).chain((!note.is_empty()).then_some(note))
+            {
                 let _ = writeln!(text, "# {line}");
             }
             let _ = writeln!(text, "#{}={quote}{value}{quote}", definition.name);

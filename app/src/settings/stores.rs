@@ -1,8 +1,12 @@
 //! Which backends count and keep the books, each choice with its own settings.
 
 use super::{Fault, Faults, Redis, Settings, read::Reader, read::server_url, table::LEDGER_ALIAS};
-use secrecy::SecretString;
-use std::path::PathBuf;
+use secrecy::{ExposeSecret, SecretString};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+use url::Url;
 
 /// What LEDGER_URL says.
 #[derive(Clone, Debug)]
@@ -40,7 +44,60 @@ pub(crate) struct Stores {
     pub(crate) ledger: Ledger,
 }
 
+impl Accumulator {
+    /// The embedded file, where that counts.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Redis(_) => None,
+            Self::Embedded(file) => Some(file),
+        }
+    }
+}
+
+impl Ledger {
+    /// The embedded file, where that keeps the totals.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Postgres(_) => None,
+            Self::Embedded(file) => Some(file),
+        }
+    }
+}
+
+impl fmt::Display for Accumulator {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Redis(redis) => shown_url(&redis.url).fmt(formatter),
+            Self::Embedded(file) => file.display().fmt(formatter),
+        }
+    }
+}
+
+impl fmt::Display for Ledger {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Postgres(url) => shown_url(url).fmt(formatter),
+            Self::Embedded(file) => file.display().fmt(formatter),
+        }
+    }
+}
+
+/// A URL without user, password and parameters.
+pub(crate) fn shown_url(url: &SecretString) -> String {
+    let Ok(url) = Url::parse(url.expose_secret()) else { return "(not shown)".to_owned() };
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
+}
+
 impl Stores {
+    /// What operators call the accumulator.
+    pub(crate) const fn sink_name(&self) -> &'static str {
+        match self.accumulator {
+            Accumulator::Redis(_) => "redis",
+            Accumulator::Embedded(_) => "embedded file",
+        }
+    }
+
     /// One file for everything.
     pub(crate) fn embedded(file: &PathBuf) -> Self {
         Self { accumulator: Accumulator::Embedded(file.clone()), ledger: Ledger::Embedded(file.clone()) }
@@ -53,7 +110,10 @@ impl LedgerChoice {
         if let (Some(alias), Some(own)) = (alias, reader.text("LEDGER_URL"))
             && alias != own
         {
-            reader.fault(LEDGER_ALIAS, "differs from LEDGER_URL, which it stands for (values not shown): set only one");
+            reader.fault(
+                LEDGER_ALIAS,
+                "differs from LEDGER_URL, which it stands for (values not shown): set only one",
+            );
         }
         reader.optional_or("LEDGER_URL", LEDGER_ALIAS, ledger_url)
     }
@@ -101,6 +161,20 @@ impl Settings {
             (None, None) => Ok(Stores::embedded(&self.embedded)),
             _ => self.stores(caller, instead),
         }
+    }
+
+    /// The embedded file, where no server is configured.
+    pub(crate) fn only_embedded(&self) -> Option<Stores> {
+        match (&self.redis, &self.ledger) {
+            (None, None) => Some(Stores::embedded(&self.embedded)),
+            (None, Some(LedgerChoice::Embedded(file))) => Some(Stores::embedded(file)),
+            _ => None,
+        }
+    }
+
+    /// Whether Redis or a ledger is configured, which the embedded mode does not use.
+    pub(crate) const fn names_servers(&self) -> bool {
+        self.redis.is_some() || matches!(self.ledger, Some(LedgerChoice::Postgres(_)))
     }
 
     /// Only the ledger: the embedded file where none is configured.

@@ -1,11 +1,10 @@
 //! Totals as a table for people, as CSV, or as JSON lines.
 
 use crate::hours::window_start;
-use anyhow::Context;
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
 use domain::{UsageKey, UsageTotal};
 use serde::Serialize;
-use std::io::Write;
+use std::io::{self, Write};
 
 /// The columns of `hourly_usage` that users see, in order.
 pub(crate) const COLUMNS: [&str; 6] =
@@ -81,7 +80,8 @@ impl<W: Write> Renderer<W> {
             Layout::Json => Self::Json { out },
             Layout::Csv => {
                 let mut out = Box::new(csv::Writer::from_writer(out));
-                out.write_record(COLUMNS.iter().copied().chain(with_status.then_some(STATUS)))?;
+                out.write_record(COLUMNS.iter().copied().chain(with_status.then_some(STATUS)))
+                    .map_err(io::Error::from)?;
                 Self::Csv { out, with_status }
             }
         })
@@ -97,7 +97,8 @@ impl<W: Write> Renderer<W> {
                 }
             }
             Self::Csv { out, with_status } => {
-                out.write_record(&cells(key, total, status)[..6 + usize::from(*with_status)])?;
+                out.write_record(&cells(key, total, status)[..6 + usize::from(*with_status)])
+                    .map_err(io::Error::from)?;
             }
             Self::Json { out } => {
                 let row = JsonRow {
@@ -109,7 +110,7 @@ impl<W: Write> Renderer<W> {
                     pulse_count: total.pulses,
                     status: status.name(),
                 };
-                serde_json::to_writer(&mut *out, &row)?;
+                serde_json::to_writer(&mut *out, &row).map_err(io::Error::from)?;
                 out.write_all(b"\n")?;
             }
         }
@@ -126,7 +127,7 @@ impl<W: Write> Renderer<W> {
                 summary.print(&mut out, rows.len(), with_status)?;
                 out.flush()?;
             }
-            Self::Csv { mut out, .. } => out.flush().context("cannot write the output")?,
+            Self::Csv { mut out, .. } => out.flush()?,
             Self::Json { mut out } => out.flush()?,
         }
         Ok(())
@@ -181,8 +182,15 @@ fn aligned(amount: &str, decimals_max: usize) -> String {
 fn visible(text: &str) -> String {
     text.chars().fold(String::new(), |mut shown, character| {
         match character {
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' => {
+            '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}' => {
                 shown.extend(character.escape_unicode());
             }
             character => shown.push(character),
@@ -203,7 +211,10 @@ impl Summary {
     fn print(&self, out: &mut impl Write, shown: usize, with_status: bool) -> anyhow::Result<()> {
         let Self { rows, billed_pulses, pending_pulses } = self;
         if usize::try_from(*rows).is_ok_and(|rows| rows > shown) {
-            writeln!(out, "The first {shown} of {rows} rows; filters narrow them down, --csv and --json print all.")?;
+            writeln!(
+                out,
+                "The first {shown} of {rows} rows; filters narrow them down, --csv and --json print all."
+            )?;
         }
         if with_status {
             writeln!(out, "{rows} rows: {billed_pulses} pulses billed, {pending_pulses} not yet flushed")?;

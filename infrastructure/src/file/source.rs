@@ -13,7 +13,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex as StdMutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::{SystemTime, UNIX_EPOCH},
@@ -121,6 +121,7 @@ pub struct FileSource {
     chunks: Mutex<mpsc::Receiver<Result<Vec<Delivery>, PortError>>>,
     unsettled: StdMutex<VecDeque<Unsettled>>,
     settled: Notify,
+    ended: AtomicBool,
     progress: Arc<FileProgress>,
 }
 
@@ -155,6 +156,7 @@ impl FileSource {
             chunks: Mutex::new(chunks),
             unsettled: StdMutex::default(),
             settled: Notify::new(),
+            ended: AtomicBool::new(false),
             progress,
         })
     }
@@ -163,6 +165,12 @@ impl FileSource {
     #[must_use]
     pub fn progress(&self) -> Arc<FileProgress> {
         Arc::clone(&self.progress)
+    }
+
+    /// Whether every line was given.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 
     fn has_room(&self) -> bool {
@@ -180,6 +188,7 @@ impl PulseSource for FileSource {
             self.settled.notified().await;
         }
         let Some(chunk) = self.chunks.lock().await.recv().await else {
+            self.ended.store(true, Ordering::Relaxed);
             return Ok(Received::End);
         };
         let deliveries = chunk?;
