@@ -4,6 +4,7 @@ pub mod file;
 pub mod postgres;
 pub mod rabbitmq;
 pub mod redis;
+pub mod schedule;
 pub mod sqlite;
 
 #[cfg(feature = "test-servers")]

@@ -1,6 +1,6 @@
 //! Servers that are away for a while, and a Redis that is full.
 
-use crate::system::{App, System, assert_equal, totals_of, wait_until};
+use crate::system::{App, System, totals_of, wait_until};
 use std::{thread::sleep, time::Duration};
 
 const AWAY: Duration = Duration::from_secs(8);

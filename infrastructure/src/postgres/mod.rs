@@ -1,1 +1,144 @@
 //! PostgreSQL as the ledger.
+//!
+//! - `usage_ledger`: writes a generation in one transaction (`UsageLedger`), through [`binary_copy`](self).
+//! - `shard_registry`: the memory of the accumulator (`ShardRegistry`).
+//! - `usage_reader`: the books as of one moment (`UsageReader`).
+//! - `session`: one bounded transaction; `error`: what is worth trying again.
+
+mod binary_copy;
+mod error;
+mod session;
+mod shard_registry;
+mod usage_ledger;
+mod usage_reader;
+
+use application::ports::PortError;
+use domain::{AccumulatorId, HourWindow};
+use secrecy::{ExposeSecret, SecretString};
+use session::Session;
+use sqlx::{
+    ConnectOptions, Connection, PgConnection, PgPool,
+    migrate::{MigrateError, Migrator},
+    postgres::{PgConnectOptions, PgPoolOptions},
+    types::chrono::{DateTime, Utc},
+};
+use std::{str::FromStr, time::Duration};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
+
+/// How long a call waits for a connection: a free one of the pool, or a new one.
+const ACQUIRE_LIMIT: Duration = Duration::from_secs(10);
+/// How long all migrations together may take, the wait for another process that runs them included.
+const MIGRATION_LIMIT: Duration = Duration::from_secs(3_600);
+const APPLICATION_NAME: &str = "pulse-ingestor";
+/// The first second that a `timestamptz` holds: 4714-11-24 BC. Its last, in the year 294276, is beyond every hour.
+const FIRST_SECOND: i64 = -210_866_803_200;
+
+/// How to reach the ledger.
+#[derive(Clone, Debug)]
+pub struct PostgresSettings {
+    /// `postgres://user:password@host:port/database`, with `sslmode` and the like as parameters.
+    pub url: SecretString,
+    /// The most connections, at least 1.
+    pub max_connections: u32,
+    /// Accepts a server with `fsync` or `full_page_writes` off, which may lose committed books when its machine stops.
+    pub allow_unsafe_durability: bool,
+}
+
+/// The books in PostgreSQL 11 or later. Cheap to clone; clones share their connections.
+#[derive(Clone, Debug)]
+pub struct PostgresLedger {
+    pool: PgPool,
+    options: PgConnectOptions,
+    allow_unsafe_durability: bool,
+}
+
+impl PostgresLedger {
+    /// Takes the settings and checks the server, if it is there.
+    ///
+    /// A server that is away is no error here: every call checks it again, and fails transiently until it is back.
+    /// Where there is no server to wait for, [`Self::check`] tells.
+    ///
+    /// # Errors
+    /// Permanent ones only: the URL cannot be read, the server refuses us, its durability is switched off and
+    /// `allow_unsafe_durability` is not set, or its encoding cannot hold every name.
+    pub async fn connect(settings: &PostgresSettings) -> Result<Self, PortError> {
+        let options = PgConnectOptions::from_str(settings.url.expose_secret())
+            .map_err(|error| error::port_error("read the ledger's URL", error))?
+            .application_name(APPLICATION_NAME)
+            .disable_statement_logging();
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.max_connections.max(1))
+            .acquire_timeout(ACQUIRE_LIMIT)
+            // Waiting is reported by the error, once, by whoever handles it.
+            .acquire_slow_threshold(ACQUIRE_LIMIT * 2)
+            .connect_lazy_with(options.clone());
+        let ledger = Self { pool, options, allow_unsafe_durability: settings.allow_unsafe_durability };
+        match ledger.check().await {
+            Err(error) if !error.is_transient() => Err(error),
+            _ => Ok(ledger),
+        }
+    }
+
+    /// Asks the server whether it is there and safe.
+    ///
+    /// # Errors
+    /// Transient while it is away, permanent as [`Self::connect`].
+    pub async fn check(&self) -> Result<(), PortError> {
+        self.begin("check the ledger", session::READ).await?.finish().await
+    }
+
+    /// Brings the schema up to date. Idempotent; of several processes at once one does it and the others wait.
+    ///
+    /// # Errors
+    /// Transient while the server is away or another process takes long; permanent where the schema is not ours, or is
+    /// of a newer program than this one.
+    pub async fn migrate(&self) -> Result<(), PortError> {
+        const OPERATION: &str = "migrate the ledger";
+        // A connection of its own: the lock belongs to it, and goes with it whatever happens.
+        let options = self.options.clone().options([
+            ("lock_timeout", "60s"),
+            ("statement_timeout", "3600s"),
+            ("idle_in_transaction_session_timeout", "60s"),
+        ]);
+        let migration = async {
+            let mut connection = PgConnection::connect_with(&options).await?;
+            MIGRATIONS.run_direct(None, &mut connection, false).await?;
+            connection.close().await.map_err(MigrateError::from)
+        };
+        match tokio::time::timeout(MIGRATION_LIMIT, migration).await {
+            Ok(result) => result.map_err(|error| error::migration_error(OPERATION, error)),
+            Err(elapsed) => Err(PortError::transient(OPERATION, elapsed)),
+        }
+    }
+
+    /// Closes the connections, those in use when their work is done.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    async fn begin(&self, operation: &'static str, kind: session::Kind) -> Result<Session, PortError> {
+        Session::begin(&self.pool, operation, kind, self.allow_unsafe_durability).await
+    }
+}
+
+/// The hour as `window_start`; `None` before 4714 BC, which PostgreSQL cannot hold (RFC 3339 begins with the year 0).
+fn window_start(hour: HourWindow) -> Option<DateTime<Utc>> {
+    let seconds = hour.start_seconds();
+    if seconds < FIRST_SECOND { None } else { DateTime::from_timestamp(seconds, 0) }
+}
+
+/// How the accumulator is named in the tables.
+fn accumulator_name(accumulator: AccumulatorId) -> String {
+    accumulator.to_string()
+}
+
+/// A counter of ours as PostgreSQL's `bigint`.
+fn bigint(operation: &'static str, value: u64) -> Result<i64, PortError> {
+    i64::try_from(value).map_err(|error| PortError::permanent(operation, error))
+}
+
+/// A `bigint` that we wrote as the counter that it was.
+fn counter(operation: &'static str, value: i64) -> Result<u64, PortError> {
+    u64::try_from(value).map_err(|error| PortError::permanent(operation, error))
+}

@@ -1,0 +1,83 @@
+//! One connection to RabbitMQ: opened, watched and closed within bounds.
+
+use super::{
+    RabbitmqSettings,
+    error::within,
+    transport::{Wire, WireKit},
+};
+use application::ports::PortError;
+use lapin::{Channel, Connection, ConnectionProperties, uri::AMQPUri};
+use secrecy::ExposeSecret;
+use std::time::Duration;
+
+/// For the TCP connection and TLS, and again for the AMQP handshake.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// For every call that the broker answers.
+pub(super) const CALL_LIMIT: Duration = Duration::from_secs(15);
+/// For all of an orderly close.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+/// A connection on which nothing was heard for twice as long is dead.
+const HEARTBEAT_SECONDS: u16 = 10;
+
+/// An open connection. Dropping it cuts the socket.
+pub(super) struct Link {
+    connection: Connection,
+    cut: CutOnDrop,
+}
+
+struct CutOnDrop(Wire);
+
+impl Drop for CutOnDrop {
+    fn drop(&mut self) {
+        self.0.cut();
+    }
+}
+
+impl Link {
+    /// Connects and logs in; `purpose` is what the broker's management page shows.
+    pub(super) async fn open(settings: &RabbitmqSettings, purpose: &str) -> Result<Self, PortError> {
+        const OPERATION: &str = "connect to RabbitMQ";
+        let mut uri: AMQPUri = settings
+            .url
+            .expose_secret()
+            .parse()
+            .map_err(|error: String| PortError::permanent(OPERATION, error))?;
+        uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+        let properties = ConnectionProperties::default()
+            .with_connection_name(format!("pulse-ingestor {purpose}").into())
+            .with_client_property("product".into(), "pulse-ingestor".into())
+            .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
+        let cut = CutOnDrop(Wire::default());
+        let wire = cut.0.clone();
+        let connect = Connection::connector(
+            uri,
+            WireKit::runtime(),
+            async move |uri, _| wire.open(&uri, CONNECT_LIMIT).await,
+            properties,
+        );
+        let connection = within(CONNECT_LIMIT * 2, OPERATION, connect).await?;
+        Ok(Self { connection, cut })
+    }
+
+    /// The major version of RabbitMQ, where the server is one and says so.
+    pub(super) fn major_version(&self) -> Option<u32> {
+        self.cut.0.major_version()
+    }
+
+    /// A new channel.
+    pub(super) async fn channel(&self) -> Result<Channel, PortError> {
+        within(CALL_LIMIT, "open a channel of RabbitMQ", self.connection.create_channel()).await
+    }
+
+    /// Closes what `channel` still has to send, then the connection, then the socket.
+    ///
+    /// The broker answers in order, so that it has taken all acknowledgements when it answers to the close.
+    pub(super) async fn close(self, channel: &Channel) -> Result<(), PortError> {
+        const OPERATION: &str = "close the connection to RabbitMQ";
+        let close = async {
+            channel.close(200, "done".into()).await?;
+            self.connection.close(200, "done".into()).await
+        };
+        within(CLOSE_LIMIT, OPERATION, close).await
+    }
+}
