@@ -6,8 +6,8 @@ use application::{
     decode::Decoder,
     ingest::{IngestPulses, Limits, Route, Tally},
     ports::{
-        Batch, DeadLetter, DeadLetters, Delivery, Envelope, Outcome, PartitionId, PortError, PulseSink, PulseSource,
-        Received, Watermark,
+        Batch, DeadLetter, DeadLetters, Delivery, Envelope, Outcome, PartitionId, PortError, PulseSink,
+        PulseSource, Received, Watermark,
     },
 };
 use async_trait::async_trait;
@@ -51,7 +51,8 @@ impl PulseSource for Memory {
             Delivery {
                 partition: PartitionId(1),
                 sequence,
-                body: if self.items == 1 { pulses.concat() } else { format!("[{}]", pulses.join(",")) }.into_bytes(),
+                body: if self.items == 1 { pulses.concat() } else { format!("[{}]", pulses.join(",")) }
+                    .into_bytes(),
                 envelope: Envelope::default(),
                 received_at: Timestamp::new(1_700_000_000, 0),
             }
@@ -87,7 +88,8 @@ impl DeadLetters for Nowhere {
 /// User and system time of this process in seconds, at the kernel's 100 ticks a second.
 fn cpu_seconds() -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").expect("Linux");
-    let fields: Vec<f64> = stat.split_whitespace().skip(13).take(2).filter_map(|field| field.parse().ok()).collect();
+    let fields: Vec<f64> =
+        stat.split_whitespace().skip(13).take(2).filter_map(|field| field.parse().ok()).collect();
     fields.iter().sum::<f64>() / 100.0
 }
 

@@ -1,1 +1,212 @@
 //! An accumulator in memory.
+
+mod shard;
+
+use crate::ports::{
+    AccumulatorShards, Batch, GenerationStore, Outcome, PortError, PulseSink, SealedGeneration, ShardBirth,
+    ShardMark, ShardState, UsageRow,
+};
+use async_trait::async_trait;
+use domain::{Shard, Timestamp};
+use shard::MemoryShard;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// Holds shards in memory; each handle stands for one run of a program.
+#[derive(Debug)]
+pub struct MemoryAccumulator {
+    store: Arc<Mutex<Store>>,
+    writer: u64,
+    dedupe_window: Duration,
+    seen: Mutex<BTreeMap<Shard, Seen>>,
+}
+
+#[derive(Debug, Default)]
+struct Store {
+    shards: BTreeMap<Shard, MemoryShard>,
+    writers: u64,
+}
+
+/// How far a handle has seen a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Seen {
+    generation: u64,
+    sequence: u64,
+}
+
+impl MemoryAccumulator {
+    /// A store with nothing in it.
+    #[must_use]
+    pub fn new(dedupe_window: Duration) -> Self {
+        Self::on(Arc::default(), dedupe_window)
+    }
+
+    /// A handle that another program has on the same store.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self::on(Arc::clone(&self.store), self.dedupe_window)
+    }
+
+    /// Loses everything in the store, as a disk does.
+    pub fn lose_storage(&self) {
+        lock(&self.store).shards.clear();
+    }
+
+    fn on(store: Arc<Mutex<Store>>, dedupe_window: Duration) -> Self {
+        let mut inner = lock(&store);
+        inner.writers += 1;
+        let writer = inner.writers;
+        drop(inner);
+        Self { store, writer, dedupe_window, seen: Mutex::default() }
+    }
+
+    /// Does something with a shard that is there and not behind what was seen, and sees how far it is then.
+    fn with<T>(
+        &self,
+        operation: &'static str,
+        shard: Shard,
+        act: impl FnOnce(&mut MemoryShard) -> Result<T, String>,
+    ) -> Result<T, PortError> {
+        let failed = |reason: String| PortError::permanent(operation, reason);
+        let mut store = lock(&self.store);
+        let state =
+            store.shards.get_mut(&shard).ok_or_else(|| failed(format!("shard {shard} is missing")))?;
+        let mut seen = lock(&self.seen);
+        let mark = seen.get(&shard).copied();
+        if mark.is_some_and(|mark| state.generation < mark.generation || state.sequence < mark.sequence) {
+            return Err(failed(format!("shard {shard} is behind {mark:?}")));
+        }
+        let answer = act(state).map_err(failed);
+        seen.insert(shard, Seen { generation: state.generation, sequence: state.sequence });
+        answer
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[async_trait]
+impl PulseSink for MemoryAccumulator {
+    async fn apply(&self, batch: &Batch) -> Result<Vec<Outcome>, PortError> {
+        const OPERATION: &str = "applying a batch in memory";
+        let units: u64 =
+            batch.pulses.iter().map(|pulse| pulse.amount.whole_units()).fold(0, u64::saturating_add);
+        if batch.pulses.len() > Batch::PULSES_MAX || units > Batch::UNITS_MAX {
+            return Err(PortError::permanent(OPERATION, "the batch is too large"));
+        }
+        if !lock(&self.seen).contains_key(&batch.shard) {
+            return Err(PortError::permanent(OPERATION, format!("shard {} was not opened", batch.shard)));
+        }
+        self.with(OPERATION, batch.shard, |shard| shard.apply(self.writer, batch))
+    }
+}
+
+#[async_trait]
+impl AccumulatorShards for MemoryAccumulator {
+    async fn inspect(&self, shard: Shard) -> Result<Option<ShardState>, PortError> {
+        let known = lock(&self.seen).contains_key(&shard);
+        if !known && !lock(&self.store).shards.contains_key(&shard) {
+            return Ok(None);
+        }
+        self.with("inspecting a shard in memory", shard, |state| Ok(Some(state.state())))
+    }
+
+    async fn create(&self, shard: Shard, birth: ShardBirth) -> Result<ShardState, PortError> {
+        lock(&self.store).shards.entry(shard).or_insert_with(|| MemoryShard::new(birth));
+        self.with("making a shard in memory", shard, |state| Ok(state.state()))
+    }
+
+    fn marks(&self) -> Vec<ShardMark> {
+        let seen = lock(&self.seen);
+        let mark = |(shard, seen): (&Shard, &Seen)| ShardMark {
+            shard: *shard,
+            generation: seen.generation,
+            sequence: seen.sequence,
+        };
+        seen.iter().map(mark).collect()
+    }
+}
+
+#[async_trait]
+impl GenerationStore for MemoryAccumulator {
+    async fn seal(&self, shard: Shard, generation: u64, now: Timestamp) -> Result<(), PortError> {
+        self.with("sealing a generation in memory", shard, |state| {
+            state.seal(generation, now, self.dedupe_window)
+        })
+    }
+
+    async fn sealed(&self, shard: Shard, generation: u64) -> Result<Option<SealedGeneration>, PortError> {
+        self.with("reading a sealed total in memory", shard, |state| Ok(state.sealed(shard, generation)))
+    }
+
+    async fn read(
+        &self,
+        shard: Shard,
+        generation: u64,
+        part: u32,
+    ) -> Result<(Vec<UsageRow>, Option<u32>), PortError> {
+        self.with("reading rows in memory", shard, |state| Ok(state.read(generation, part)))
+    }
+
+    async fn delete(&self, sealed: &SealedGeneration) -> Result<(), PortError> {
+        self.with("deleting a generation in memory", sealed.shard, |state| state.delete(sealed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::accumulator::AccumulatorFixture;
+    use domain::{AccumulatorId, ShardCount};
+
+    struct Memory(MemoryAccumulator, u16);
+
+    #[async_trait]
+    impl AccumulatorFixture for Memory {
+        type Store = MemoryAccumulator;
+
+        fn shards(&self) -> ShardCount {
+            ShardCount::new(self.1).unwrap()
+        }
+
+        fn dedupe_window(&self) -> Duration {
+            self.0.dedupe_window
+        }
+
+        async fn first(&self) -> Arc<MemoryAccumulator> {
+            Arc::new(self.0.another())
+        }
+
+        async fn second(&self) -> Option<Arc<MemoryAccumulator>> {
+            Some(Arc::new(self.0.another()))
+        }
+    }
+
+    mod of_four_shards {
+        use super::*;
+        crate::accumulator_contract!(Memory(MemoryAccumulator::new(Duration::from_hours(48)), 4));
+    }
+
+    mod of_one_shard {
+        use super::*;
+        crate::accumulator_contract!(Memory(MemoryAccumulator::new(Duration::from_mins(1)), 1));
+    }
+
+    #[tokio::test]
+    async fn lost_storage_is_noticed_by_the_handle_that_saw_it() {
+        let store = MemoryAccumulator::new(Duration::from_hours(48));
+        let birth = ShardBirth {
+            accumulator: AccumulatorId::from_bytes([1; 16]),
+            shards: ShardCount::ONE,
+            now: Timestamp::new(0, 0),
+        };
+        store.create(Shard(0), birth).await.unwrap();
+        store.lose_storage();
+        assert!(!store.inspect(Shard(0)).await.unwrap_err().is_transient());
+        assert_eq!(store.another().inspect(Shard(0)).await.unwrap(), None);
+    }
+}

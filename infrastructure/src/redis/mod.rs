@@ -1,1 +1,79 @@
 //! Redis as the accumulator: one atomic script a step, on one hash slot a shard.
+//!
+//! | key | holds |
+//! |---|---|
+//! | `pulse:{S}:meta` | accumulator, number of shards, generation, sequence, buckets, totals, counters, last batches |
+//! | `pulse:{S}:agg:G:P` | the rows of generation G, spread over 256 parts: units, nanos and pulses of each key |
+//! | `pulse:{S}:gen:G` | what the sealed generation G comes to, and when it was sealed |
+//! | `pulse:{S}:ids:B` | the identities of bucket B, each with the fingerprint of its content |
+//!
+//! The scripts are in `scripts/`; what each may rely on is said there.
+
+mod answer;
+mod batch;
+mod durability;
+mod fault;
+mod generations;
+mod keys;
+mod link;
+mod marks;
+mod rows;
+mod script;
+mod settings;
+mod shards;
+mod sink;
+
+pub use settings::{RedisDurability, RedisSettings};
+
+use application::ports::PortError;
+use domain::{AccumulatorId, ShardCount, Timestamp};
+use link::Link;
+use marks::{Marks, Seen};
+use script::Invocation;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Counts in Redis. Calls may be made at the same time; they share one connection, which is made anew when it is lost.
+#[derive(Debug)]
+pub struct RedisAccumulator {
+    link: Link,
+    shards: ShardCount,
+    dedupe_window: Duration,
+    /// Names this run of the program, by which Redis knows a repeated batch again.
+    writer: String,
+    marks: Marks,
+}
+
+impl RedisAccumulator {
+    /// Connects, and refuses a Redis that could lose what it confirms unless the settings allow it.
+    ///
+    /// # Errors
+    /// Transient where Redis is away or not ready; permanent where it is unsafe or too old, or the credentials or the
+    /// URL are wrong.
+    pub async fn connect(settings: &RedisSettings) -> Result<Self, PortError> {
+        let link = Link::connect(settings).await.map_err(|fault| fault.during("connecting to Redis"))?;
+        Ok(Self {
+            link,
+            shards: settings.shards,
+            dedupe_window: settings.dedupe_window,
+            writer: Uuid::new_v4().simple().to_string(),
+            marks: Marks::default(),
+        })
+    }
+
+    /// Adds what every script checks first: where this program has seen the shard.
+    fn guard(&self, call: &mut Invocation, seen: Option<Seen>) {
+        self.guard_for(call, seen.map(|seen| seen.accumulator), seen);
+    }
+
+    fn guard_for(&self, call: &mut Invocation, accumulator: Option<AccumulatorId>, seen: Option<Seen>) {
+        let (generation, sequence) = seen.map_or((0, 0), |seen| (seen.generation, seen.sequence));
+        call.arg(accumulator.map(|id| id.to_string()).unwrap_or_default()).arg(self.shards.get());
+        call.arg(generation).arg(sequence);
+    }
+}
+
+/// Milliseconds since 1970.
+fn milliseconds(time: Timestamp) -> i64 {
+    time.seconds().saturating_mul(1_000).saturating_add(i64::from(time.nanos() / 1_000_000))
+}

@@ -1,0 +1,13 @@
+//! The program as its users run it, against real RabbitMQ, Redis and PostgreSQL.
+//!
+//! The tests know nothing of the program's inside: they publish with a client of their own, read the ledger with `psql`, and
+//! compare with totals that were computed elsewhere or added up here.
+
+#![cfg(feature = "servers")]
+
+mod bad_input;
+mod crashes;
+mod outages;
+mod stopping;
+mod system;
+mod totals;

@@ -1,0 +1,205 @@
+//! One shard in memory: its generations and the identities it remembers.
+
+use crate::ports::{Batch, Outcome, SealedGeneration, ShardBirth, ShardState, UsageRow};
+use domain::{Fingerprint, PulseDigest, Shard, Timestamp, UsageKey, UsageTotal, UsageTotals};
+use std::{
+    collections::{BTreeMap, HashMap, hash_map::Entry},
+    time::Duration,
+};
+
+/// Rows in a part.
+const PART: usize = 100;
+
+#[derive(Debug)]
+pub(super) struct MemoryShard {
+    birth: ShardBirth,
+    pub(super) generation: u64,
+    pub(super) sequence: u64,
+    deleted: u64,
+    rows: BTreeMap<u64, UsageTotals>,
+    sealed: BTreeMap<u64, (UsageTotal, Timestamp)>,
+    /// The newest last.
+    buckets: Vec<Bucket>,
+    clock: Clock,
+    last_batches: HashMap<u64, u64>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    ids: HashMap<PulseDigest, Fingerprint>,
+    opened: i64,
+    closed: Option<i64>,
+}
+
+impl Bucket {
+    fn new(opened: i64) -> Self {
+        Self { ids: HashMap::new(), opened, closed: None }
+    }
+}
+
+/// Milliseconds of flushes, which one wrong time moves ahead by a quarter of the window at most, and none moves back.
+#[derive(Debug)]
+struct Clock {
+    elapsed: i64,
+    latest: i64,
+}
+
+impl Clock {
+    fn advance(&mut self, now: Timestamp, window: i64) {
+        let now = milliseconds(now);
+        let step = now.saturating_sub(self.latest);
+        if step > 0 {
+            self.elapsed += step.min(window / 4);
+        }
+        // Times a little back come from programs whose clocks differ, and wait until they have caught up; times that
+        // are back by more than a window say that the latest was wrong.
+        if step > 0 || step < -window {
+            self.latest = now;
+        }
+    }
+}
+
+fn milliseconds(time: Timestamp) -> i64 {
+    time.seconds().saturating_mul(1_000).saturating_add(i64::from(time.nanos() / 1_000_000))
+}
+
+impl MemoryShard {
+    pub(super) fn new(birth: ShardBirth) -> Self {
+        Self {
+            birth,
+            generation: 1,
+            sequence: 1,
+            deleted: 0,
+            rows: BTreeMap::new(),
+            sealed: BTreeMap::new(),
+            buckets: vec![Bucket::new(0)],
+            clock: Clock { elapsed: 0, latest: milliseconds(birth.now) },
+            last_batches: HashMap::new(),
+        }
+    }
+
+    pub(super) fn state(&self) -> ShardState {
+        ShardState {
+            accumulator: self.birth.accumulator,
+            shards: self.birth.shards,
+            generation: self.generation,
+            sequence: self.sequence,
+            deleted: self.deleted,
+            active: self.total_of(self.generation),
+        }
+    }
+
+    fn total_of(&self, generation: u64) -> UsageTotal {
+        self.rows.get(&generation).map(UsageTotals::sum).unwrap_or_default()
+    }
+
+    fn known(&self, digest: PulseDigest) -> Option<Fingerprint> {
+        self.buckets.iter().find_map(|bucket| bucket.ids.get(&digest).copied())
+    }
+
+    pub(super) fn apply(&mut self, writer: u64, batch: &Batch) -> Result<Vec<Outcome>, String> {
+        if batch.pulses.is_empty() {
+            return Ok(Vec::new());
+        }
+        let repeated = match self.last_batches.entry(writer) {
+            Entry::Occupied(last) if *last.get() > batch.number => {
+                return Err(format!("batch {} comes after batch {}", batch.number, last.get()));
+            }
+            Entry::Occupied(mut last) => last.insert(batch.number) == batch.number,
+            Entry::Vacant(first) => {
+                first.insert(batch.number);
+                false
+            }
+        };
+        let key = self.birth.accumulator.identity_key();
+        let mut outcomes = Vec::with_capacity(batch.pulses.len());
+        for pulse in &batch.pulses {
+            let outcome = match &pulse.identity {
+                None => Outcome::Counted,
+                Some(identity) => {
+                    let (digest, content) = (key.digest(&pulse.tenant, identity), key.fingerprint(pulse));
+                    match self.known(digest) {
+                        Some(known) if known == content => Outcome::Duplicate,
+                        Some(_) => Outcome::Conflict,
+                        None => {
+                            let newest = self.buckets.last_mut().expect("there is always an open bucket");
+                            newest.ids.insert(digest, content);
+                            Outcome::Counted
+                        }
+                    }
+                }
+            };
+            if outcome == Outcome::Counted && !repeated {
+                self.rows.entry(self.generation).or_default().add(pulse);
+            }
+            outcomes.push(outcome);
+        }
+        self.sequence += 1;
+        Ok(outcomes)
+    }
+
+    pub(super) fn seal(&mut self, generation: u64, now: Timestamp, window: Duration) -> Result<(), String> {
+        if generation > self.generation {
+            return Err(format!("generation {generation} is ahead of the active one, {}", self.generation));
+        }
+        if generation < self.generation {
+            return Ok(());
+        }
+        self.sealed.insert(generation, (self.total_of(generation), now));
+        self.generation += 1;
+        self.sequence += 1;
+        let window = i64::try_from(window.as_millis()).unwrap_or(i64::MAX / 4);
+        self.clock.advance(now, window);
+        let now = self.clock.elapsed;
+        let newest = self.buckets.last_mut().expect("there is always an open bucket");
+        if now - newest.opened >= window / 2 {
+            newest.closed = Some(now);
+            self.buckets.push(Bucket::new(now));
+        }
+        // A quarter more than the window, which is as far as the clock may have been moved ahead.
+        self.buckets.retain(|bucket| bucket.closed.is_none_or(|closed| now - closed <= window + window / 4));
+        Ok(())
+    }
+
+    pub(super) fn sealed(&self, shard: Shard, generation: u64) -> Option<SealedGeneration> {
+        let accumulator = self.birth.accumulator;
+        self.sealed.get(&generation).map(|(total, sealed_at)| SealedGeneration {
+            accumulator,
+            shard,
+            generation,
+            total: *total,
+            sealed_at: *sealed_at,
+        })
+    }
+
+    pub(super) fn read(&self, generation: u64, part: u32) -> (Vec<UsageRow>, Option<u32>) {
+        let Some(totals) = self.rows.get(&generation) else { return (Vec::new(), None) };
+        let skipped = usize::try_from(part).map_or(usize::MAX, |part| part.saturating_mul(PART));
+        let row = |(key, total): (&UsageKey, &UsageTotal)| UsageRow { key: key.clone(), total: *total };
+        let rows: Vec<UsageRow> = totals.iter().skip(skipped).take(PART).map(row).collect();
+        let more = skipped.saturating_add(PART) < totals.len();
+        (rows, more.then_some(part.saturating_add(1)))
+    }
+
+    pub(super) fn delete(&mut self, sealed: &SealedGeneration) -> Result<(), String> {
+        let generation = sealed.generation;
+        if sealed.accumulator != self.birth.accumulator {
+            return Err(format!("the shard belongs to accumulator {}", self.birth.accumulator));
+        }
+        if generation <= self.deleted {
+            return Ok(());
+        }
+        if generation != self.deleted + 1 {
+            return Err(format!("generation {} comes before {generation}", self.deleted + 1));
+        }
+        match self.sealed.get(&generation) {
+            Some((total, _)) if *total == sealed.total => {}
+            found => return Err(format!("the ledger has {:?}, the shard {found:?}", sealed.total)),
+        }
+        self.sealed.remove(&generation);
+        self.rows.remove(&generation);
+        self.deleted = generation;
+        self.sequence += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,135 @@
+//! What the scripts answer, read strictly.
+
+use super::{fault::Fault, keys, marks::Seen};
+use domain::{AccumulatorId, Shard, ShardCount, Timestamp};
+use redis::Value;
+
+/// The values after `ok`, and otherwise the word that stands in its place with what follows it.
+pub(super) enum Answer {
+    Done(Values),
+    Other(Vec<u8>, Values),
+}
+
+/// Values that are taken one after the other.
+pub(super) struct Values(std::vec::IntoIter<Value>);
+
+impl Values {
+    pub(super) fn new(values: Vec<Value>) -> Self {
+        Self(values.into_iter())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.len() == 0
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn bytes(&mut self) -> Result<Vec<u8>, Fault> {
+        match self.0.next() {
+            Some(Value::BulkString(bytes)) => Ok(bytes),
+            other => Err(unreadable("text", other.as_ref())),
+        }
+    }
+
+    pub(super) fn text(&mut self) -> Result<String, Fault> {
+        String::from_utf8(self.bytes()?).map_err(|_| Fault::Storage("a name in Redis is not UTF-8".into()))
+    }
+
+    pub(super) fn number(&mut self) -> Result<u64, Fault> {
+        match self.0.next() {
+            Some(Value::Int(number)) => u64::try_from(number).ok(),
+            Some(Value::BulkString(ref bytes)) => parse_number(bytes),
+            ref other => return Err(unreadable("a number", other.as_ref())),
+        }
+        .ok_or_else(|| unreadable("a number that is not negative", None))
+    }
+
+    pub(super) fn timestamp(&mut self) -> Result<Timestamp, Fault> {
+        let (seconds, nanos) = (self.text()?, self.number()?);
+        match (seconds.parse(), u32::try_from(nanos)) {
+            (Ok(seconds), Ok(nanos)) => Ok(Timestamp::new(seconds, nanos)),
+            _ => Err(Fault::Storage(format!("{seconds} s and {nanos} ns is no time"))),
+        }
+    }
+
+    pub(super) fn accumulator(&mut self) -> Result<AccumulatorId, Fault> {
+        let text = self.text()?;
+        AccumulatorId::parse(&text).ok_or_else(|| Fault::Storage(format!("{text} is no accumulator's id")))
+    }
+
+    pub(super) fn shards(&mut self) -> Result<ShardCount, Fault> {
+        let number = self.number()?;
+        let count = u16::try_from(number).ok().and_then(ShardCount::new);
+        count.ok_or_else(|| Fault::Storage(format!("{number} is no number of shards")))
+    }
+}
+
+/// A number as Redis stores it: digits only.
+pub(super) fn parse_number(bytes: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+fn unreadable(expected: &str, found: Option<&Value>) -> Fault {
+    Fault::Storage(format!("Redis answers {found:?} where {expected} is expected"))
+}
+
+/// Reads the answer of a script; what every script may refuse is an error.
+pub(super) fn read(
+    shard: Shard,
+    seen: Option<Seen>,
+    shards: Option<ShardCount>,
+    answer: Vec<Value>,
+) -> Result<Answer, Fault> {
+    let mut values = Values::new(answer);
+    let word = values.bytes()?;
+    Err(Fault::Storage(match &word[..] {
+        b"ok" => return Ok(Answer::Done(values)),
+        b"missing" => missing(shard, seen),
+        b"foreign" => foreign(shard, &values.text()?, seen),
+        b"shards" => {
+            let (found, ours) = (values.number()?, shards.map_or(0, ShardCount::get));
+            format!(
+                "shard {shard} was made for {found} shards, and this program is set to {ours} (PULSE_SHARDS); \
+                 the number stays the same for the life of an accumulator"
+            )
+        }
+        b"behind" => behind(shard, (values.number()?, values.number()?), seen),
+        _ => return Ok(Answer::Other(word, values)),
+    }))
+}
+
+pub(super) fn missing(shard: Shard, seen: Option<Seen>) -> String {
+    let key = keys::meta(shard);
+    let seen = seen.map_or_else(String::new, |seen| {
+        format!("; this program has seen it at generation {}, sequence {}", seen.generation, seen.sequence)
+    });
+    format!("shard {shard} is missing ({key}): the storage of Redis was lost or replaced{seen}")
+}
+
+pub(super) fn foreign(shard: Shard, found: &str, seen: Option<Seen>) -> String {
+    let key = keys::meta(shard);
+    let ours = seen.map_or_else(|| "the one asked for".to_owned(), |seen| seen.accumulator.to_string());
+    format!(
+        "shard {shard} belongs to accumulator {found}, and not to {ours}: this is another Redis, or its storage was \
+         replaced ({key})"
+    )
+}
+
+/// A word that the scripts of this version do not answer.
+pub(super) fn unknown(word: &[u8]) -> Fault {
+    Fault::Storage(format!("a script answers {}", word.escape_ascii()))
+}
+
+pub(super) fn behind(shard: Shard, (generation, sequence): (u64, u64), seen: Option<Seen>) -> String {
+    let (seen_generation, seen_sequence) = seen.map_or((0, 0), |seen| (seen.generation, seen.sequence));
+    format!(
+        "shard {shard} is at generation {generation}, sequence {sequence}, and this program has seen it at generation \
+         {seen_generation}, sequence {seen_sequence}: the storage of Redis was rolled back, {} generations and {} \
+         changes are gone",
+        seen_generation.saturating_sub(generation),
+        seen_sequence.saturating_sub(sequence),
+    )
+}

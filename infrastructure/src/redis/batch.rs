@@ -1,0 +1,212 @@
+//! A batch as the script takes it: identities once each, amounts summed up by row.
+
+use super::{keys, script::Invocation};
+use application::ports::{Batch, Outcome};
+use domain::{
+    Amount, Fingerprint, HourWindow, IdentityKey, ProductSku, Pulse, PulseDigest, TenantId, UsageKey,
+    UsageUnit,
+};
+use std::collections::{HashMap, hash_map::Entry};
+
+/// Why a batch cannot be applied as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BatchError {
+    /// See [`Batch::PULSES_MAX`].
+    #[error("the batch has more than {} pulses", Batch::PULSES_MAX)]
+    TooManyPulses,
+    /// See [`Batch::UNITS_MAX`].
+    #[error("the batch has more than {} units", Batch::UNITS_MAX)]
+    TooManyUnits,
+}
+
+/// The batch, prepared once for however many times it is sent.
+#[derive(Debug)]
+pub(super) struct PreparedBatch {
+    pulses: Vec<Place>,
+    ids: Vec<Identity>,
+    rows: Vec<Row>,
+    units: u64,
+    nanos: u64,
+    anonymous: usize,
+}
+
+/// Where the outcome of a pulse comes from.
+#[derive(Debug)]
+enum Place {
+    /// It has no identity, and always counts.
+    Anonymous,
+    /// The first of its identity: what the store says of it.
+    First(usize),
+    /// Another of an identity that came before in the batch, with its own content.
+    Repeated(usize, Fingerprint),
+}
+
+#[derive(Debug)]
+struct Identity {
+    digest: PulseDigest,
+    content: Fingerprint,
+    amount: Amount,
+    row: usize,
+}
+
+#[derive(Debug)]
+struct Row {
+    part: u8,
+    key: Vec<u8>,
+    units: u64,
+    nanos: u64,
+    pulses: u32,
+}
+
+impl PreparedBatch {
+    /// Reads the pulses without copying them.
+    pub(super) fn new(identity_key: IdentityKey, batch: &[Pulse]) -> Result<Self, BatchError> {
+        if batch.len() > Batch::PULSES_MAX {
+            return Err(BatchError::TooManyPulses);
+        }
+        let total = batch.iter().try_fold(0_u64, |sum, pulse| sum.checked_add(pulse.amount.whole_units()));
+        if total.is_none_or(|units| units > Batch::UNITS_MAX) {
+            return Err(BatchError::TooManyUnits);
+        }
+        let mut prepared = Self {
+            pulses: Vec::with_capacity(batch.len()),
+            ids: Vec::with_capacity(batch.len()),
+            rows: Vec::new(),
+            units: 0,
+            nanos: 0,
+            anonymous: 0,
+        };
+        let mut rows = HashMap::with_capacity(batch.len());
+        let mut ids = HashMap::with_capacity(batch.len());
+        for pulse in batch {
+            let place = prepared.place(identity_key, pulse, &mut ids);
+            if !matches!(place, Place::Repeated(..)) {
+                let row = prepared.add(pulse, &mut rows);
+                match &place {
+                    Place::First(id) => prepared.ids[*id].row = row,
+                    _ => prepared.anonymous += 1,
+                }
+            }
+            prepared.pulses.push(place);
+        }
+        Ok(prepared)
+    }
+
+    fn place(&mut self, key: IdentityKey, pulse: &Pulse, ids: &mut HashMap<PulseDigest, usize>) -> Place {
+        let Some(identity) = &pulse.identity else { return Place::Anonymous };
+        let (digest, content) = (key.digest(&pulse.tenant, identity), key.fingerprint(pulse));
+        match ids.entry(digest) {
+            Entry::Occupied(first) => Place::Repeated(*first.get(), content),
+            Entry::Vacant(vacant) => {
+                let id = *vacant.insert(self.ids.len());
+                self.ids.push(Identity { digest, content, amount: pulse.amount, row: 0 });
+                Place::First(id)
+            }
+        }
+    }
+
+    /// Adds the pulse to its row, and returns which one it is. Sums stay below [`Batch::UNITS_MAX`] units, and below
+    /// [`Batch::PULSES_MAX`] times 10^9 nanos.
+    fn add<'a>(&mut self, pulse: &'a Pulse, rows: &mut HashMap<RowKey<'a>, usize>) -> usize {
+        let key = (&pulse.tenant, &pulse.product_sku, &pulse.use_unity, pulse.hour);
+        let index = *rows.entry(key).or_insert_with(|| {
+            let mut key = Vec::with_capacity(64);
+            UsageKey::encode_of(pulse, &mut key);
+            self.rows.push(Row { part: keys::part(&key), key, units: 0, nanos: 0, pulses: 0 });
+            self.rows.len() - 1
+        });
+        let (units, nanos) = (pulse.amount.whole_units(), u64::from(pulse.amount.sub_nanos()));
+        let row = &mut self.rows[index];
+        row.units += units;
+        row.nanos += nanos;
+        row.pulses += 1;
+        self.units += units;
+        self.nanos += nanos;
+        index
+    }
+
+    /// How many arguments [`Self::write`] adds, and about how many bytes they have.
+    pub(super) fn size(&self) -> (usize, usize) {
+        let rows: usize = self.rows.iter().map(|row| row.key.len() + 48).sum();
+        (7 + self.ids.len() + 5 * self.rows.len(), 128 + 51 * self.ids.len() + rows)
+    }
+
+    /// Adds the arguments of the script that follow the number of the batch.
+    pub(super) fn write(&self, invocation: &mut Invocation) {
+        let mut details = Vec::with_capacity(DETAIL * self.ids.len());
+        let mut contents = Vec::with_capacity(6 * self.ids.len());
+        for id in &self.ids {
+            push_digits::<4>(id.row as u64 + 1, &mut details);
+            push_digits::<16>(id.amount.whole_units(), &mut details);
+            push_digits::<9>(u64::from(id.amount.sub_nanos()), &mut details);
+            contents.extend_from_slice(&id.content.0);
+        }
+        invocation
+            .arg(self.pulses.len())
+            .arg(self.ids.len())
+            .arg(self.anonymous)
+            .arg(self.units)
+            .arg(self.nanos);
+        invocation.arg(&details[..]).arg(&contents[..]);
+        for id in &self.ids {
+            invocation.arg(&id.digest.0[..]);
+        }
+        for row in &self.rows {
+            invocation.arg(row.part).arg(&row.key[..]).arg(row.units).arg(row.nanos).arg(row.pulses);
+        }
+    }
+
+    /// The outcomes, given the identities that the store knew: their index from 0 and the stored content, in order.
+    pub(super) fn outcomes(&self, known: &[(usize, Fingerprint)]) -> Vec<Outcome> {
+        let mut stored: Vec<Option<Fingerprint>> = vec![None; self.ids.len()];
+        for (id, content) in known {
+            stored[*id] = Some(*content);
+        }
+        let compare = |stored: Fingerprint, content: Fingerprint| {
+            if stored == content { Outcome::Duplicate } else { Outcome::Conflict }
+        };
+        let outcome = |place: &Place| match place {
+            Place::Anonymous => Outcome::Counted,
+            Place::First(id) => {
+                stored[*id].map_or(Outcome::Counted, |stored| compare(stored, self.ids[*id].content))
+            }
+            Place::Repeated(id, content) => compare(stored[*id].unwrap_or(self.ids[*id].content), *content),
+        };
+        self.pulses.iter().map(outcome).collect()
+    }
+
+    /// How many identities there are.
+    pub(super) const fn ids(&self) -> usize {
+        self.ids.len()
+    }
+}
+
+type RowKey<'a> = (&'a TenantId, &'a ProductSku, &'a UsageUnit, HourWindow);
+
+/// Digits of one identity in the details: its row, and the units and nanos of its amount.
+const DETAIL: usize = 4 + 16 + 9;
+
+/// Appends the number in so many digits. They suffice: a batch has at most 4,000 rows, an amount less than 10^16 units.
+fn push_digits<const DIGITS: usize>(mut number: u64, out: &mut Vec<u8>) {
+    let mut digits = [b'0'; DIGITS];
+    for digit in digits.iter_mut().rev() {
+        *digit += u8::try_from(number % 10).expect("one digit");
+        number /= 10;
+    }
+    out.extend_from_slice(&digits);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_fill_their_width() {
+        let mut out = Vec::new();
+        push_digits::<4>(4_000, &mut out);
+        push_digits::<16>(9_999_999_999_999_999, &mut out);
+        push_digits::<9>(7, &mut out);
+        assert_eq!(out, b"40009999999999999999000000007");
+        assert_eq!(out.len(), DETAIL);
+    }
+}

@@ -1,0 +1,158 @@
+//! Generations from sealing to deletion.
+
+use super::{RedisAccumulator, answer, answer::Answer, fault::Fault, keys, milliseconds, rows, script};
+use application::ports::{GenerationStore, PortError, SealedGeneration, UsageRow};
+use async_trait::async_trait;
+use domain::{Shard, Timestamp, TotalAmount, UsageTotal};
+use redis::Value;
+
+#[async_trait]
+impl GenerationStore for RedisAccumulator {
+    async fn seal(&self, shard: Shard, generation: u64, now: Timestamp) -> Result<(), PortError> {
+        const OPERATION: &str = "sealing a generation in Redis";
+        self.seal_at(shard, generation, Some(now)).await.map_err(|fault| fault.during(OPERATION))
+    }
+
+    async fn sealed(&self, shard: Shard, generation: u64) -> Result<Option<SealedGeneration>, PortError> {
+        const OPERATION: &str = "reading a sealed total from Redis";
+        self.find_sealed(shard, generation).await.map_err(|fault| fault.during(OPERATION))
+    }
+
+    async fn read(
+        &self,
+        shard: Shard,
+        generation: u64,
+        part: u32,
+    ) -> Result<(Vec<UsageRow>, Option<u32>), PortError> {
+        const OPERATION: &str = "reading rows from Redis";
+        rows::read(&self.link, shard, generation, part).await.map_err(|fault| fault.during(OPERATION))
+    }
+
+    async fn delete(&self, sealed: &SealedGeneration) -> Result<(), PortError> {
+        const OPERATION: &str = "deleting a generation from Redis";
+        self.delete_sealed(sealed).await.map_err(|fault| fault.during(OPERATION))
+    }
+}
+
+/// The totals of a sealed generation as they are stored.
+struct StoredTotal {
+    units: u64,
+    nanos: u64,
+    pulses: u64,
+}
+
+impl StoredTotal {
+    const fn total(&self) -> UsageTotal {
+        UsageTotal { amount: TotalAmount::from_parts(self.units, self.nanos), pulses: self.pulses }
+    }
+}
+
+impl RedisAccumulator {
+    /// Seals to make room where the sums come near the end of what stays exact.
+    pub(super) async fn make_room(&self, shard: Shard, generation: u64) -> Result<(), Fault> {
+        self.seal_at(shard, generation, None).await
+    }
+
+    async fn seal_at(&self, shard: Shard, generation: u64, now: Option<Timestamp>) -> Result<(), Fault> {
+        let seen = self.marks.get(shard);
+        let mut call = script::SEAL.on(&keys::meta(shard), 9, 160);
+        self.guard(&mut call, seen);
+        call.arg(generation);
+        match now {
+            Some(now) => call.arg(now.seconds()).arg(now.nanos()).arg(milliseconds(now)),
+            None => call.arg("").arg("").arg(""),
+        };
+        call.arg(u64::try_from(self.dedupe_window.as_millis()).unwrap_or(u64::MAX));
+        let answer = self.link.run(&script::SEAL, &call).await?;
+        match answer::read(shard, seen, Some(self.shards), answer)? {
+            Answer::Done(mut values) => self.note(shard, seen, &mut values),
+            Answer::Other(word, mut values) if word == b"ahead" => Err(Fault::Refused(format!(
+                "generation {generation} of shard {shard} cannot be sealed: generation {} is active",
+                values.number()?
+            ))),
+            Answer::Other(word, _) => Err(answer::unknown(&word)),
+        }
+    }
+
+    async fn find_sealed(&self, shard: Shard, generation: u64) -> Result<Option<SealedGeneration>, Fault> {
+        let mut ask = redis::pipe();
+        ask.cmd("HMGET").arg(keys::sealed(shard, generation));
+        ask.arg(&["units", "nanos", "count", "seconds", "nanoseconds"]);
+        // Asked for second, so that a deletion in between is not taken for a loss.
+        ask.cmd("HMGET").arg(keys::meta(shard)).arg(&["accumulator", "generation", "deleted"]);
+        let (sealed, meta): (Vec<Value>, Vec<Value>) = self.link.query_all(&ask).await?;
+        let seen = self.marks.get(shard);
+        if meta.first() == Some(&Value::Nil) {
+            return Err(Fault::Storage(answer::missing(shard, seen)));
+        }
+        let mut meta = answer::Values::new(meta);
+        let (accumulator, active, deleted) = (meta.accumulator()?, meta.number()?, meta.number()?);
+        if seen.is_some_and(|seen| seen.accumulator != accumulator) {
+            return Err(Fault::Storage(answer::foreign(shard, &accumulator.to_string(), seen)));
+        }
+        if sealed.first() == Some(&Value::Nil) {
+            return if deleted < generation && generation < active {
+                Err(lost(shard, generation))
+            } else {
+                Ok(None)
+            };
+        }
+        let mut sealed = answer::Values::new(sealed);
+        let stored =
+            StoredTotal { units: sealed.number()?, nanos: sealed.number()?, pulses: sealed.number()? };
+        let sealed_at = sealed.timestamp()?;
+        Ok(Some(SealedGeneration { accumulator, shard, generation, total: stored.total(), sealed_at }))
+    }
+
+    async fn delete_sealed(&self, sealed: &SealedGeneration) -> Result<(), Fault> {
+        let SealedGeneration { accumulator, shard, generation, total, .. } = *sealed;
+        // The parts of a total add up to 128 bits, which the script cannot compare; they no longer change, so what is
+        // compared here is compared there by its digits.
+        let mut ask = redis::cmd("HMGET");
+        ask.arg(keys::sealed(shard, generation)).arg(&["units", "nanos", "count"]);
+        let stored: Vec<Value> = self.link.query(&ask).await?;
+        let seen = self.marks.get(shard);
+        let mut call = script::DELETE.on(&keys::meta(shard), 9, 160);
+        self.guard_for(&mut call, Some(accumulator), seen);
+        call.arg(generation);
+        if stored.first() == Some(&Value::Nil) {
+            call.arg("").arg("").arg("");
+        } else {
+            let mut values = answer::Values::new(stored);
+            let stored =
+                StoredTotal { units: values.number()?, nanos: values.number()?, pulses: values.number()? };
+            if stored.total() != total {
+                return Err(Fault::Refused(format!(
+                    "generation {generation} of shard {shard} holds {} units of {} pulses, and the ledger {} of {}",
+                    stored.total().amount,
+                    stored.pulses,
+                    total.amount,
+                    total.pulses
+                )));
+            }
+            call.arg(stored.units).arg(stored.nanos).arg(stored.pulses);
+        }
+        call.arg(keys::PARTS);
+        let answer = self.link.run(&script::DELETE, &call).await?;
+        let refused = |reason: String| {
+            Err(Fault::Refused(format!(
+                "generation {generation} of shard {shard} cannot be deleted: {reason}"
+            )))
+        };
+        match answer::read(shard, seen, Some(self.shards), answer)? {
+            Answer::Done(mut values) => self.note(shard, seen, &mut values),
+            Answer::Other(word, mut values) => match &word[..] {
+                b"active" => refused(format!("it is not sealed, generation {} is active", values.number()?)),
+                b"gap" => refused(format!("generation {} comes first", values.number()?)),
+                b"changed" => refused("its totals have changed since it was sealed".to_owned()),
+                b"lost" => Err(lost(shard, generation)),
+                _ => Err(answer::unknown(&word)),
+            },
+        }
+    }
+}
+
+fn lost(shard: Shard, generation: u64) -> Fault {
+    let key = keys::sealed(shard, generation);
+    Fault::Storage(format!("generation {generation} of shard {shard} is gone and was not deleted ({key})"))
+}

@@ -1,0 +1,73 @@
+//! The scripts, each one atomic step on one shard.
+
+use redis::{Cmd, ToRedisArgs};
+use std::sync::LazyLock;
+
+/// A script by its hash; Redis keeps it until it restarts.
+#[derive(Debug)]
+pub(super) struct Script {
+    code: &'static str,
+    hash: String,
+}
+
+/// Refused up front when Redis is full: it would add to what is stored.
+pub(super) static APPLY: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!("#!lua\n", include_str!("scripts/guard.lua"), include_str!("scripts/apply.lua")))
+});
+/// See [`APPLY`].
+pub(super) static CREATE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!("#!lua\n", include_str!("scripts/guard.lua"), include_str!("scripts/create.lua")))
+});
+/// Runs also when Redis is full: without it, it could never be emptied.
+pub(super) static SEAL: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        "#!lua flags=allow-oom\n",
+        include_str!("scripts/guard.lua"),
+        include_str!("scripts/seal.lua")
+    ))
+});
+/// See [`SEAL`].
+pub(super) static DELETE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        "#!lua flags=allow-oom\n",
+        include_str!("scripts/guard.lua"),
+        include_str!("scripts/delete.lua")
+    ))
+});
+
+impl Script {
+    fn new(code: &'static str) -> Self {
+        Self { code, hash: redis::Script::new(code).get_hash().to_owned() }
+    }
+
+    /// The command that makes Redis know the script.
+    pub(super) fn load(&self) -> Cmd {
+        let mut command = redis::cmd("SCRIPT");
+        command.arg("LOAD").arg(self.code);
+        command
+    }
+
+    /// A call on one key, with room for so many arguments of so many bytes together.
+    pub(super) fn on(&self, key: &str, arguments: usize, bytes: usize) -> Invocation {
+        let mut command = Cmd::with_capacity(arguments + 4, bytes + 64 + key.len());
+        command.arg("EVALSHA").arg(&self.hash).arg(1).arg(key);
+        Invocation { command }
+    }
+}
+
+/// A script with its arguments.
+pub(super) struct Invocation {
+    command: Cmd,
+}
+
+impl Invocation {
+    /// Adds an argument.
+    pub(super) fn arg(&mut self, argument: impl ToRedisArgs) -> &mut Self {
+        self.command.arg(argument);
+        self
+    }
+
+    pub(super) const fn command(&self) -> &Cmd {
+        &self.command
+    }
+}

@@ -1,0 +1,18 @@
+-- What every step checks before it writes anything: the shard is there, is ours, and is where the caller last saw it
+-- or further. KEYS[1] is the shard's meta. ARGV[1..4]: accumulator, number of shards (both empty where any will do),
+-- generation and sequence that the caller has seen. Counts are below 2^53 and may be computed with; amounts are not,
+-- and are only ever handed on as text.
+local META = KEYS[1]
+local PREFIX = string.sub(META, 1, -5)
+
+local function refusal(accumulator, shards, generation, sequence)
+  if not accumulator then
+    return {'missing'}
+  elseif ARGV[1] ~= '' and ARGV[1] ~= accumulator then
+    return {'foreign', accumulator}
+  elseif ARGV[2] ~= '' and ARGV[2] ~= shards then
+    return {'shards', shards}
+  elseif tonumber(generation) < tonumber(ARGV[3]) or tonumber(sequence) < tonumber(ARGV[4]) then
+    return {'behind', generation, sequence}
+  end
+end

@@ -1,0 +1,74 @@
+-- Seals a generation and opens the next one. ARGV[5]: the generation. ARGV[6..7]: when, in seconds and nanoseconds;
+-- both empty for a seal that only makes room, which takes Redis' own time and leaves the buckets alone. ARGV[8..9]: the
+-- same time, and the dedupe window, in milliseconds.
+--
+-- Answers 'ok', generation and sequence, also where the generation was sealed before; 'ahead' where it is not active
+-- yet.
+local all = redis.call('HGETALL', META)
+local meta = {}
+for i = 1, #all, 2 do meta[all[i]] = all[i + 1] end
+local refused = refusal(meta.accumulator, meta.shards, meta.generation, meta.sequence)
+if refused then return refused end
+local generation, sequence = tonumber(meta.generation), tonumber(meta.sequence)
+local wanted = tonumber(ARGV[5])
+if wanted > generation then return {'ahead', meta.generation} end
+if wanted < generation then return {'ok', meta.generation, meta.sequence} end
+
+local seconds, nanoseconds = ARGV[6], ARGV[7]
+if seconds == '' then
+  local time = redis.call('TIME')
+  seconds, nanoseconds = time[1], time[2] .. '000'
+end
+
+-- Identities are kept in buckets: one that is open and gets what is new, and those that were closed. A bucket is
+-- closed when it has been open for half of the window, and dropped when it was closed for longer than the window.
+--
+-- All of that goes by the shard's own clock, not by the time of day, because a wrong time of day must not forget
+-- identities early. At each seal the clock gains what has passed since the latest time any seal has named, but at most
+-- a quarter of the window; so one seal with a wrong time, however far ahead, moves it ahead by that quarter at most,
+-- and a bucket is therefore kept for a quarter longer than the window. A time before the latest gains nothing: times
+-- that are a little back come from another program's clock, and are waited for. Only where the time is back by more
+-- than the window the latest one was wrong, and is corrected, or identities would be kept until it comes true. A long
+-- pause between seals counts as a quarter as well: a flush that was missed drops nothing.
+local clock, latest = tonumber(meta.clock), tonumber(meta.latest)
+local kept, dropped, ids_dropped = {}, {}, tonumber(meta.ids_dropped)
+for bucket, time in string.gmatch(meta.buckets, '(%d+)@(%d+)') do
+  kept[#kept + 1] = {number = tonumber(bucket), time = tonumber(time)}
+end
+if ARGV[6] ~= '' then
+  local now, window = tonumber(ARGV[8]), tonumber(ARGV[9])
+  local step = now - latest
+  if step > 0 then clock = clock + math.floor(math.min(step, window / 4)) end
+  if step > 0 or step < -window then latest = now end
+  -- The newest bucket stands first, with the time that it was opened; the others with the time they were closed.
+  local newest = kept[1]
+  if clock - newest.time >= window / 2 then
+    if redis.call('EXISTS', PREFIX .. 'ids:' .. newest.number) == 1 then
+      table.insert(kept, 1, {number = newest.number + 1, time = clock})
+    end
+    newest.time = clock
+  end
+  while #kept > 1 and clock - kept[#kept].time > window * 5 / 4 do
+    dropped[#dropped + 1] = PREFIX .. 'ids:' .. table.remove(kept).number
+  end
+end
+local buckets = {}
+for i, bucket in ipairs(kept) do buckets[i] = string.format('%.0f@%.0f', bucket.number, bucket.time) end
+
+-- Nothing was written up to here.
+for _, key in ipairs(dropped) do
+  ids_dropped = ids_dropped + redis.call('HLEN', key)
+  redis.call('UNLINK', key)
+end
+redis.call('HSET', PREFIX .. 'gen:' .. meta.generation, 'units', meta.units, 'nanos', meta.nanos, 'count', meta.count,
+  'seconds', seconds, 'nanoseconds', nanoseconds)
+-- Writers that have not written since the generation before the sealed one are gone, or have forgotten.
+for field, value in pairs(meta) do
+  if string.sub(field, 1, 2) == 'w:' and tonumber(string.match(value, '@(%d+)$')) < generation - 1 then
+    redis.call('HDEL', META, field)
+  end
+end
+redis.call('HSET', META, 'generation', generation + 1, 'sequence', sequence + 1, 'units', '0', 'nanos', '0',
+  'count', '0', 'ids_dropped', ids_dropped, 'buckets', table.concat(buckets, ','),
+  'clock', string.format('%.0f', clock), 'latest', string.format('%.0f', latest))
+return {'ok', generation + 1, sequence + 1}

@@ -1,0 +1,51 @@
+//! What the accumulator is told about its Redis.
+
+use domain::ShardCount;
+use secrecy::SecretString;
+use std::time::Duration;
+
+/// How sure it must be that Redis keeps what it has confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedisDurability {
+    /// Redis is asked how it is set, and refused where it could lose what it confirmed.
+    Strict,
+    /// Somebody vouches for it, or does not mind: what is found is only logged.
+    AtRisk,
+}
+
+/// The accumulator's settings. They are the same for every program on one accumulator.
+#[derive(Clone, Debug)]
+pub struct RedisSettings {
+    /// `redis://` or `rediss://`, with credentials where they are needed.
+    pub url: SecretString,
+    /// Whether an unsafe Redis is refused.
+    pub durability: RedisDurability,
+    /// How many shards the accumulator has; a shard that was made for another number is refused.
+    pub shards: ShardCount,
+    /// How long identities are remembered at least, counted from their last bucket's end. Whole milliseconds.
+    pub dedupe_window: Duration,
+    /// The most that connecting may take.
+    pub connect_timeout: Duration,
+    /// The most that an answer may take. What was asked may still happen after that.
+    pub response_timeout: Duration,
+}
+
+impl RedisSettings {
+    /// The default of `connect_timeout`.
+    pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+    /// The default of `response_timeout`: long enough for an `fsync` on a busy disk.
+    pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// The usual settings for a Redis.
+    #[must_use]
+    pub const fn new(url: SecretString, shards: ShardCount, dedupe_window: Duration) -> Self {
+        Self {
+            url,
+            durability: RedisDurability::Strict,
+            shards,
+            dedupe_window,
+            connect_timeout: Self::CONNECT_TIMEOUT,
+            response_timeout: Self::RESPONSE_TIMEOUT,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Where shards stand, and how they are made.
+
+use super::{
+    RedisAccumulator, answer,
+    answer::{Answer, Values},
+    fault::Fault,
+    keys,
+    marks::Seen,
+    milliseconds, script,
+};
+use application::ports::{AccumulatorShards, PortError, ShardBirth, ShardMark, ShardState};
+use async_trait::async_trait;
+use domain::{Shard, TotalAmount, UsageTotal};
+use redis::Value;
+
+/// The fields of meta that [`state`] reads, in its order; `create.lua` answers the same.
+const FIELDS: [&str; 8] =
+    ["accumulator", "shards", "generation", "sequence", "deleted", "units", "nanos", "count"];
+
+#[async_trait]
+impl AccumulatorShards for RedisAccumulator {
+    async fn inspect(&self, shard: Shard) -> Result<Option<ShardState>, PortError> {
+        const OPERATION: &str = "inspecting a shard in Redis";
+        self.inspect_shard(shard).await.map_err(|fault| fault.during(OPERATION))
+    }
+
+    async fn create(&self, shard: Shard, birth: ShardBirth) -> Result<ShardState, PortError> {
+        const OPERATION: &str = "making a shard in Redis";
+        self.create_shard(shard, birth).await.map_err(|fault| fault.during(OPERATION))
+    }
+
+    fn marks(&self) -> Vec<ShardMark> {
+        self.marks.all()
+    }
+}
+
+impl RedisAccumulator {
+    async fn inspect_shard(&self, shard: Shard) -> Result<Option<ShardState>, Fault> {
+        // Before the question: an answer to another call may be noted while this one is on its way.
+        let seen = self.marks.get(shard);
+        let mut ask = redis::cmd("HMGET");
+        ask.arg(keys::meta(shard)).arg(&FIELDS[..]);
+        let values: Vec<Value> = self.link.query(&ask).await?;
+        match (values.first(), seen) {
+            (Some(Value::Nil), None) => return Ok(None),
+            (Some(Value::Nil), Some(_)) => return Err(Fault::Storage(answer::missing(shard, seen))),
+            _ => {}
+        }
+        let state = state(&mut Values::new(values))?;
+        if let Some(seen) = seen {
+            if state.accumulator != seen.accumulator {
+                return Err(Fault::Storage(answer::foreign(
+                    shard,
+                    &state.accumulator.to_string(),
+                    Some(seen),
+                )));
+            }
+            if state.generation < seen.generation || state.sequence < seen.sequence {
+                let found = (state.generation, state.sequence);
+                return Err(Fault::Storage(answer::behind(shard, found, Some(seen))));
+            }
+        }
+        self.note_state(shard, &state);
+        Ok(Some(state))
+    }
+
+    async fn create_shard(&self, shard: Shard, birth: ShardBirth) -> Result<ShardState, Fault> {
+        let seen = self.marks.get(shard);
+        let mut call = script::CREATE.on(&keys::meta(shard), 7, 128);
+        let (generation, sequence) = seen.map_or((0, 0), |seen| (seen.generation, seen.sequence));
+        call.arg("").arg("").arg(generation).arg(sequence).arg(milliseconds(birth.now));
+        call.arg(birth.accumulator.to_string()).arg(birth.shards.get());
+        let answer = self.link.run(&script::CREATE, &call).await?;
+        match answer::read(shard, seen, None, answer)? {
+            Answer::Done(mut values) => {
+                let state = state(&mut values)?;
+                self.note_state(shard, &state);
+                Ok(state)
+            }
+            Answer::Other(word, _) => Err(answer::unknown(&word)),
+        }
+    }
+
+    fn note_state(&self, shard: Shard, state: &ShardState) {
+        let ShardState { accumulator, generation, sequence, .. } = *state;
+        self.marks.note(shard, Seen { accumulator, generation, sequence });
+    }
+}
+
+fn state(values: &mut Values) -> Result<ShardState, Fault> {
+    Ok(ShardState {
+        accumulator: values.accumulator()?,
+        shards: values.shards()?,
+        generation: values.number()?,
+        sequence: values.number()?,
+        deleted: values.number()?,
+        active: UsageTotal {
+            amount: TotalAmount::from_parts(values.number()?, values.number()?),
+            pulses: values.number()?,
+        },
+    })
+}
