@@ -32,10 +32,10 @@ check-files:
 	scripts/check-compose
 
 check-dependencies:
-	scripts/install-tools cargo-deny cargo-shear
+	scripts/install-tools cargo-deny cargo-machete
 	cargo deny --log-level error check bans licenses sources
 	scripts/check-advisories
-	cargo shear
+	cargo machete
 
 check-code:
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
