@@ -142,6 +142,7 @@ impl PostgresServer {
     pub fn signal(&self, name: &str) {
         signal(self.process.pid(), name);
     }
+
 }
 
 impl Drop for PostgresServer {
