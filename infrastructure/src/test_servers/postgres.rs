@@ -142,7 +142,6 @@ impl PostgresServer {
     pub fn signal(&self, name: &str) {
         signal(self.process.pid(), name);
     }
-
 }
 
 impl Drop for PostgresServer {
