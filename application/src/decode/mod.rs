@@ -282,6 +282,17 @@ mod tests {
         assert_eq!(verdicts(first_bad.as_bytes()), [Err(Reason::Malformed), Ok("307".into())]);
         let pretty = good.replace(',', ",\n  ");
         assert_eq!(verdicts(pretty.as_bytes()), [Ok("307".into())]);
+        let nested = format!("{},\n\"original\":\n{good}\n}}", &good[..good.len() - 1]);
+        assert_eq!(verdicts(nested.as_bytes()), [Ok("307".into())], "a field that is ignored is no line");
+        let after_array = format!("[1]\n{good}\n{good}");
+        assert_eq!(
+            verdicts(after_array.as_bytes()),
+            [Err(Reason::Malformed), Ok("307".into()), Ok("307".into())]
+        );
+        assert_eq!(
+            verdicts(format!("\u{feff}{good}\n{good}").as_bytes()),
+            [Ok("307".into()), Ok("307".into())]
+        );
         let broken_pretty = pretty.replace('}', "");
         assert_eq!(verdicts(broken_pretty.as_bytes()), [Err(Reason::Malformed)]);
     }

@@ -6,11 +6,11 @@ use super::{
     transport::{Wire, WireKit},
 };
 use application::ports::PortError;
-use lapin::{Channel, Connection, ConnectionProperties, uri::AMQPUri};
+use lapin::{Channel, Connection, ConnectionProperties, Error, uri::AMQPUri};
 use secrecy::ExposeSecret;
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
-/// For the TCP connection and TLS, and again for the AMQP handshake.
+/// For the TCP connection, TLS and the AMQP handshake.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// For every call that the broker answers.
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(15);
@@ -55,7 +55,7 @@ impl Link {
             async move |uri, _| wire.open(&uri, CONNECT_LIMIT).await,
             properties,
         );
-        let connection = within(CONNECT_LIMIT * 2, OPERATION, connect).await?;
+        let connection = within(CONNECT_LIMIT, OPERATION, connect).await?;
         Ok(Self { connection, cut })
     }
 
@@ -69,15 +69,19 @@ impl Link {
         within(CALL_LIMIT, "open a channel of RabbitMQ", self.connection.create_channel()).await
     }
 
-    /// Closes what `channel` still has to send, then the connection, then the socket.
+    /// Awaits the last call on `channel`, closes the channel, then the connection, then the socket.
     ///
     /// The broker answers in order, so that it has taken all acknowledgements when it answers to the close.
-    pub(super) async fn close(self, channel: &Channel) -> Result<(), PortError> {
-        const OPERATION: &str = "close the connection to RabbitMQ";
+    pub(super) async fn close(
+        self,
+        channel: &Channel,
+        last_call: impl Future<Output = Result<(), Error>>,
+    ) -> Result<(), PortError> {
         let close = async {
+            last_call.await?;
             channel.close(200, "done".into()).await?;
             self.connection.close(200, "done".into()).await
         };
-        within(CLOSE_LIMIT, OPERATION, close).await
+        within(CLOSE_LIMIT, "close the connection to RabbitMQ", close).await
     }
 }

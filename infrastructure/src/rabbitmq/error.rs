@@ -16,6 +16,15 @@ pub(super) fn port_error(operation: &'static str, error: Error) -> PortError {
     }
 }
 
+/// The same of a channel that consumes. There the broker says "precondition failed" where deliveries were not acknowledged
+/// for longer than its `consumer_timeout`, 30 minutes by default: as long as the store they go to was away.
+pub(super) fn consumer_error(operation: &'static str, error: Error) -> PortError {
+    match soft(&error) {
+        Some(AMQPSoftError::PRECONDITIONFAILED) => PortError::transient(operation, error),
+        _ => port_error(operation, error),
+    }
+}
+
 /// Awaits a call to the broker for no longer than `limit`.
 pub(super) async fn within<T>(
     limit: Duration,
@@ -67,13 +76,12 @@ fn may_pass(error: &Error) -> bool {
 fn soft_may_pass(error: &AMQPSoftError) -> bool {
     match error {
         // The queue was deleted, or its node is down: the next connection declares it again.
-        AMQPSoftError::NOTFOUND
-        // On a channel that consumes: unacknowledged for longer than `consumer_timeout`, 30 minutes by default.
-        | AMQPSoftError::PRECONDITIONFAILED
-        | AMQPSoftError::NOROUTE
-        | AMQPSoftError::NOCONSUMERS => true,
+        AMQPSoftError::NOTFOUND | AMQPSoftError::NOROUTE | AMQPSoftError::NOCONSUMERS => true,
         // Credentials, permissions, a message that is too large, a queue that is exclusively somebody else's.
-        AMQPSoftError::ACCESSREFUSED | AMQPSoftError::CONTENTTOOLARGE | AMQPSoftError::RESOURCELOCKED => false,
+        AMQPSoftError::ACCESSREFUSED
+        | AMQPSoftError::CONTENTTOOLARGE
+        | AMQPSoftError::PRECONDITIONFAILED
+        | AMQPSoftError::RESOURCELOCKED => false,
     }
 }
 
@@ -102,10 +110,10 @@ mod tests {
 
     #[test]
     fn what_the_broker_answers_is_transient_only_where_it_may_pass() {
-        for code in [312, 313, 320, 404, 406, 506, 541] {
+        for code in [312, 313, 320, 404, 506, 541] {
             assert_eq!(kind_of(answer(code)), PortErrorKind::Transient, "{code}");
         }
-        for code in [311, 402, 403, 405, 501, 502, 503, 504, 505, 530, 540] {
+        for code in [311, 402, 403, 405, 406, 501, 502, 503, 504, 505, 530, 540] {
             assert_eq!(kind_of(answer(code)), PortErrorKind::Permanent, "{code}");
         }
     }

@@ -12,7 +12,7 @@ use lapin::{
     BasicProperties, Channel, Confirmation, Error,
     options::{BasicPublishOptions, ConfirmSelectOptions},
 };
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, future, time::Duration};
 use tokio::sync::Mutex;
 
 /// How many messages are on their way at once.
@@ -93,7 +93,7 @@ impl Outlet {
     /// Closes the connection in order, within a few seconds.
     pub(super) async fn close(&self) -> Result<(), PortError> {
         match self.open.lock().await.take() {
-            Some(OpenOutlet { link, channel }) => link.close(&channel).await,
+            Some(OpenOutlet { link, channel }) => link.close(&channel, future::ready(Ok(()))).await,
             None => Ok(()),
         }
     }

@@ -4,7 +4,7 @@ use super::{
     RabbitmqSettings,
     connection::{CALL_LIMIT, Link},
     envelope::envelope,
-    error::{port_error, within},
+    error::{consumer_error, within},
     topology::Topology,
 };
 use application::ports::{Delivery, PartitionId, PortError, PulseSource, Received, Watermark};
@@ -168,7 +168,7 @@ impl Reader {
             .ok_or_else(|| {
                 PortError::transient(OPERATION, "the broker ended the consumer: was the queue deleted?")
             })?
-            .map_err(|error| port_error(OPERATION, error))?;
+            .map_err(|error| consumer_error(OPERATION, error))?;
         Ok(Delivery {
             partition: self.partition,
             sequence: message.delivery_tag,
@@ -180,10 +180,8 @@ impl Reader {
 
     async fn close(self) -> Result<(), PortError> {
         // From here on the broker sends nothing that would have to come again.
-        let options = BasicCancelOptions::default();
-        let cancel = self.channel.basic_cancel(CONSUMER_TAG.into(), options);
-        within(CALL_LIMIT, "stop consuming from RabbitMQ", cancel).await?;
-        self.link.close(&self.channel).await
+        let cancel = self.channel.basic_cancel(CONSUMER_TAG.into(), BasicCancelOptions::default());
+        self.link.close(&self.channel, cancel).await
     }
 }
 

@@ -8,10 +8,15 @@ use application::{
 use async_trait::async_trait;
 use chrono::DateTime;
 use domain::{Reason, Rejection, Timestamp};
+use futures_util::StreamExt;
 use infrastructure::rabbitmq::{
     OutgoingMessage, QueueType, RabbitmqDeadLetters, RabbitmqPublisher, RabbitmqSource, header,
 };
-use lapin::{message::BasicGetMessage, options::BasicGetOptions};
+use lapin::{
+    message::Delivery,
+    options::{BasicConsumeOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
 
 #[async_trait]
 impl SourceFixture for Place {
@@ -49,19 +54,25 @@ impl SourceFixture for Place {
 
     async fn stored_letters(&self) -> Vec<DeadLetter> {
         let (connection, channel) = channel(&self.settings).await;
-        let mut letters = Vec::new();
-        // Whoever has published none has not declared the queue.
-        let options = BasicGetOptions { no_ack: true };
-        while let Ok(Some(message)) = channel.basic_get("pulses.dead".into(), options).await {
-            letters.push(letter(message));
-        }
+        // The queue as it is, also where no letter was published and it was never made.
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let Ok(queue) = channel.queue_declare("pulses.dead".into(), options, FieldTable::default()).await
+        else {
+            return Vec::new();
+        };
+        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        let queue_name = "pulses.dead".into();
+        let messages =
+            channel.basic_consume(queue_name, "test".into(), options, FieldTable::default()).await.unwrap();
+        let count = usize::try_from(queue.message_count()).unwrap();
+        let letters = within(messages.take(count).map(|message| letter(message.unwrap())).collect()).await;
         connection.close(200, "done".into()).await.unwrap();
         letters
     }
 }
 
-fn letter(message: BasicGetMessage) -> DeadLetter {
-    let properties = &message.delivery.properties;
+fn letter(message: Delivery) -> DeadLetter {
+    let properties = &message.properties;
     let mut headers: Vec<(String, String)> = Vec::new();
     for (name, value) in properties.headers().as_ref().unwrap() {
         // A quorum queue adds a number: x-delivery-count.
@@ -89,7 +100,7 @@ fn letter(message: BasicGetMessage) -> DeadLetter {
             routing_key: ours(header::ROUTING_KEY),
             headers,
         },
-        body: message.delivery.data,
+        body: message.data,
     }
 }
 
