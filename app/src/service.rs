@@ -44,10 +44,9 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
     let service = Arc::new(Service { backends, settings, stop });
 
     let mut tasks = JoinSet::new();
-    if plan.works {
-        if !plan.routes.is_empty() {
-            tasks.spawn(Arc::clone(&service).work(plan.routes, modes.until_idle));
-        }
+    // Without a source there is nothing to wait for, unless somebody asked for the end.
+    if !plan.routes.is_empty() || modes.until_idle.is_some() {
+        tasks.spawn(Arc::clone(&service).work(plan.routes, modes.until_idle));
     }
     if let Some(accumulator) = accumulator {
         tasks.spawn(Arc::clone(&service).report_marks(accumulator));

@@ -29,7 +29,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<u64> {
     let dependency = Dependency::new("rabbitmq");
     let work = async {
-        let publisher = dependency.hold(|| RabbitmqPublisher::connect(broker)).await?;
+        let channel = dependency.hold(|| RabbitmqPublisher::connect(broker)).await?;
         let mut published = 0;
         while let Some(deliveries) = next(source, AT_ONCE).await? {
             let good: Vec<OutgoingMessage> = deliveries
@@ -37,13 +37,13 @@ pub(super) async fn run(
                 .filter(|delivery| is_good(delivery, &decoder, rejects))
                 .map(outgoing)
                 .collect();
-            dependency.hold(|| publisher.publish(good.clone())).await?;
+            dependency.hold(|| channel.publish(good.clone())).await?;
             published += good.len() as u64;
             if stop.is_cancelled() {
                 break;
             }
         }
-        publisher.close().await?;
+        channel.close().await?;
         Ok(published)
     };
     select! {

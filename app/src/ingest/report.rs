@@ -110,7 +110,7 @@ impl Report {
         match self.published {
             Some(published) => write!(out, "{published} published and confirmed, ")?,
             None => {
-                write!(out, "{} pulses counted, {} duplicates, ", self.tally.counted, self.tally.duplicates)?
+                write!(out, "{} pulses counted, {} duplicates, ", self.tally.counted, self.tally.duplicates)?;
             }
         }
         let seconds = self.elapsed.as_secs_f64();
@@ -127,9 +127,9 @@ fn per_second(count: u64, seconds: f64) -> f64 {
 fn printable(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut shown, character| {
         if character.is_control() {
-            shown.extend(character.escape_default())
+            shown.extend(character.escape_default());
         } else {
-            shown.push(character)
+            shown.push(character);
         }
         shown
     })

@@ -113,7 +113,7 @@ fn wire(pulse: &Pulse) -> Wire<'_> {
     }
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014): small, good enough for load, and never changes under us.
+/// `SplitMix64` (Steele, Lea, Flood 2014): small, good enough for load, and never changes under us.
 pub(super) struct Dice(u64);
 
 impl Dice {

@@ -25,7 +25,7 @@ pub(super) struct Chunk {
 /// A source of messages that several publishers draw from.
 pub(super) enum Load {
     Made(MadeLoad),
-    File(FileLoad),
+    File(Box<FileLoad>),
 }
 
 impl Load {

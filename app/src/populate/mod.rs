@@ -46,13 +46,13 @@ pub(crate) async fn run(
     })?;
     let seed = arguments.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0);
     let load = Arc::new(match &arguments.from {
-        Some(file) => Load::File(FileLoad::new(
+        Some(file) => Load::File(Box::new(FileLoad::new(
             ingest::open(vec![file.clone()], "-")?,
             arguments.total_messages,
             (seed, arguments.duplicates),
             settings.decoder(),
             arguments.count_out.is_some(),
-        )),
+        ))),
         None => Load::Made(MadeLoad::new(
             recipe(&arguments, seed),
             arguments.total_messages.unwrap_or(MESSAGES_DEFAULT),
@@ -135,20 +135,22 @@ async fn publish_all(job: &Arc<Job>, publishers: u16) -> anyhow::Result<Publishe
 /// Publishes with a connection of its own until there is nothing left, or until the program is to stop.
 async fn publish(job: Arc<Job>) -> anyhow::Result<Published> {
     let work = async {
-        let publisher = job.dependency.hold(|| RabbitmqPublisher::connect(&job.broker)).await?;
+        let channel = job.dependency.hold(|| RabbitmqPublisher::connect(&job.broker)).await?;
         let mut published = Published::default();
         while !job.stop.is_cancelled() {
             let Some(Chunk { messages, fresh }) = job.load.next(job.buffer, clock::now()).await? else {
                 break;
             };
-            job.dependency.hold(|| publisher.publish(messages.clone())).await?;
+            job.dependency.hold(|| channel.publish(messages.clone())).await?;
             published.messages += messages.len() as u64;
             if job.counts {
-                fresh.iter().for_each(|pulse| published.totals.add(pulse));
+                for pulse in &fresh {
+                    published.totals.add(pulse);
+                }
             }
             job.bar.inc(messages.len() as u64);
         }
-        publisher.close().await?;
+        channel.close().await?;
         Ok(published)
     };
     select! {

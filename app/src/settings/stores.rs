@@ -8,7 +8,7 @@ use std::{
 };
 use url::Url;
 
-/// What LEDGER_URL says.
+/// What `LEDGER_URL` says.
 #[derive(Clone, Debug)]
 pub(super) enum LedgerChoice {
     /// A PostgreSQL database.
@@ -99,8 +99,11 @@ impl Stores {
     }
 
     /// One file for everything.
-    pub(crate) fn embedded(file: &PathBuf) -> Self {
-        Self { accumulator: Accumulator::Embedded(file.clone()), ledger: Ledger::Embedded(file.clone()) }
+    pub(crate) fn embedded(file: &Path) -> Self {
+        Self {
+            accumulator: Accumulator::Embedded(file.to_owned()),
+            ledger: Ledger::Embedded(file.to_owned()),
+        }
     }
 }
 
