@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn lines_end_in_lf_or_crlf_or_with_the_file_and_empty_ones_only_count() {
-        let expected: Vec<_> = [(1, "a"), (3, "b"), (6, "c")].map(|(n, text)| (n, Some(text.to_owned()))).to_vec();
+        let expected: Vec<_> =
+            [(1, "a"), (3, "b"), (6, "c")].map(|(n, text)| (n, Some(text.to_owned()))).to_vec();
         assert_eq!(texts("a\n\nb\r\n \t\n\r\nc"), expected);
         assert_eq!(texts("\u{feff}a\n\nb\r\n \t\n\r\nc\n"), expected);
         assert_eq!(texts(""), []);
@@ -135,8 +136,10 @@ mod tests {
     fn a_line_beyond_the_limit_is_named_and_not_kept() {
         let longest = "x".repeat(LINE_BYTES_MAX);
         for end in ["\n", "\r\n"] {
-            let text = format!("{longest}{end}{longest}y{end}{longest}{longest}{longest}{end}z{end}{longest}y");
-            let expected = [(1, Some(longest.clone())), (2, None), (3, None), (4, Some("z".to_owned())), (5, None)];
+            let text =
+                format!("{longest}{end}{longest}y{end}{longest}{longest}{longest}{end}z{end}{longest}y");
+            let expected =
+                [(1, Some(longest.clone())), (2, None), (3, None), (4, Some("z".to_owned())), (5, None)];
             assert!(texts(text) == expected, "{end:?}");
         }
         assert!(texts(longest.clone()) == [(1, Some(longest))]);
@@ -144,9 +147,8 @@ mod tests {
 
     #[test]
     fn a_line_is_known_by_its_input_and_everything_before_it() {
-        let identities = |name, text: &str| -> Vec<_> {
-            read(name, text).into_iter().map(|line| line.identity).collect()
-        };
+        let identities =
+            |name, text: &str| -> Vec<_> { read(name, text).into_iter().map(|line| line.identity).collect() };
         let once = identities("a", "x\nx\ny\n");
         assert_eq!(once, identities("a", "x\nx\ny"), "the end of the file says nothing");
         assert_eq!(once, identities("a", "x\r\nx\r\ny\r\nz")[..3], "a file that has grown keeps its lines");

@@ -244,7 +244,8 @@ impl Opened {
             }
             Input::File(path) => path,
         };
-        let failed = |error: io::Error| PortError::permanent("open a file", format!("{}: {error}", path.display()));
+        let failed =
+            |error: io::Error| PortError::permanent("open a file", format!("{}: {error}", path.display()));
         let file = File::open(&path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if metadata.is_dir() {
@@ -348,7 +349,10 @@ impl Chunk {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the arrival of a line is read off the clock here, at the edge")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the arrival of a line is read off the clock here, at the edge"
+)]
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::new(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos())
@@ -405,7 +409,8 @@ mod tests {
     async fn files_are_read_in_order_and_each_line_knows_its_place() {
         let (first, second) = (file("a\n\nb\n"), file("c"));
         let source = open(&[&first, &second]);
-        let read: Vec<_> = all(&source).await.into_iter().map(|it| (it.partition.0, it.sequence, it.body)).collect();
+        let read: Vec<_> =
+            all(&source).await.into_iter().map(|it| (it.partition.0, it.sequence, it.body)).collect();
         assert_eq!(read, [(1, 1, b"a".to_vec()), (1, 3, b"b".to_vec()), (2, 1, b"c".to_vec())]);
         assert_eq!(source.progress().lines(), 3);
         assert_eq!((source.progress().bytes(), source.progress().bytes_total()), (6, Some(6)));
