@@ -102,8 +102,8 @@ pub async fn of_writers_at_the_same_time_one_writes(books: &impl FreshBooks) {
         let rows: Vec<UsageRow> = (0..50).map(|hour| row(hour, "0.1", 1)).collect();
         let generation = sealed(SHARD, generation, &rows);
         expected = expected.checked_add(generation.total).expect("a small sum");
-        let writes = writers.iter().map(|writer| write_until_known(writer, &generation, &rows));
-        let receipts = future::join_all(writes).await;
+        let attempts = writers.iter().map(|writer| write_until_known(writer, &generation, &rows));
+        let receipts = future::join_all(attempts).await;
         let written: Vec<bool> =
             receipts.iter().map(|receipt| receipt.as_ref().expect("all know").written).collect();
         assert_eq!(written.iter().filter(|written| **written).count(), 1, "{written:?}");
@@ -119,11 +119,11 @@ pub async fn shards_add_to_one_hour_at_the_same_time(books: &impl FreshBooks) {
     let mut rows: Vec<UsageRow> = (0..200).map(|hour| row(hour, "0.000000001", 1)).collect();
     for generation in 1..=2 {
         rows.reverse();
-        let writes = writers.iter().zip(0..).map(|(writer, shard)| {
+        let attempts = writers.iter().zip(0..).map(|(writer, shard)| {
             let (generation, rows) = (sealed(Shard(shard), generation, &rows), &rows);
             async move { write_until_known(writer, &generation, rows).await }
         });
-        for receipt in future::join_all(writes).await {
+        for receipt in future::join_all(attempts).await {
             assert!(receipt.expect("all are written").written);
         }
     }
