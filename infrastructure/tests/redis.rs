@@ -70,7 +70,9 @@ async fn rows(store: &RedisAccumulator, shard: Shard, generation: u64) -> Result
     let (mut totals, mut part) = (UsageTotals::default(), Some(0));
     while let Some(number) = part {
         let (rows, next) = store.read(shard, generation, number).await?;
-        rows.into_iter().for_each(|row| totals.add_total(row.key, row.total));
+        for row in rows {
+            totals.add_total(row.key, row.total);
+        }
         part = next;
     }
     Ok(totals)
