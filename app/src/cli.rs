@@ -122,7 +122,18 @@ pub(crate) enum Command {
     #[command(after_help = "Example:
   app settings --env-example > .env")]
     Settings(SettingsReference),
+    /// Say whether another process of this program does its work, for the health check of a container.
+    #[command(long_about = HEALTH, after_help = "Example:
+  docker compose exec worker app health")]
+    Health(Health),
 }
+
+const HEALTH: &str = "\
+Say whether another process of this program does its work, for the health check of a container: it runs, is not \
+stopped, and holds its connections to RabbitMQ (a worker) and Redis (a worker or a cron) as the settings name them. \
+PostgreSQL is left out: counting goes on without it.
+
+The exit code is 0 when it is healthy and 1 otherwise. Linux only.";
 
 const INGEST: &str = "\
 Take in NDJSON: one pulse, or an array of pulses, a line. Gzip is recognised by itself.
@@ -263,4 +274,12 @@ pub(crate) struct SettingsReference {
     /// Print a file to copy to .env instead.
     #[arg(long)]
     pub(crate) env_example: bool,
+}
+
+/// Arguments of `app health`.
+#[derive(Args, Debug)]
+pub(crate) struct Health {
+    /// The process to look at; in a container the program itself is number 1.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) pid: u32,
 }

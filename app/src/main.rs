@@ -3,6 +3,7 @@
 mod backends;
 mod cli;
 mod clock;
+mod health;
 mod hours;
 mod ingest;
 mod logging;
@@ -58,6 +59,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Environment::collect(cli.overrides.into_settings(), std::env::vars_os(), Path::new(".env"));
     let settings = Settings::load(&environment)?;
     logging::start(&settings.log);
+    if let Some(Command::Health(arguments)) = &cli.command {
+        return health::run(arguments, &settings).map(|()| ExitCode::SUCCESS);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(run_until_stopped(cli.modes, cli.command, settings));
     // A thread that reads standard input cannot be interrupted: nobody waits for it.
@@ -76,7 +80,7 @@ async fn run_until_stopped(modes: Modes, command: Option<Command>, settings: Set
         Some(Command::Flush) => or_stopped(&stop, flush(&settings)).await,
         Some(Command::Migrate) => or_stopped(&stop, migrate(&settings)).await,
         Some(Command::Populate(arguments)) => populate::run(arguments, &settings, stop).await,
-        Some(Command::Settings(_)) => Ok(()),
+        Some(Command::Settings(_) | Command::Health(_)) => Ok(()),
     }
 }
 

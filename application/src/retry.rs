@@ -53,7 +53,7 @@ impl Dependency {
                 Err(error) if error.is_transient() => error,
                 result => {
                     if let (Ok(_), Some((held, _))) = (&result, held) {
-                        held.is_over();
+                        held.succeeded();
                     }
                     return result;
                 }
@@ -89,7 +89,7 @@ impl<'a> Held<'a> {
     }
 
     /// The call has succeeded.
-    fn is_over(self) {
+    fn succeeded(self) {
         let mut away = self.0.away();
         if away.calls == 1
             && let Some(since) = away.since.take()

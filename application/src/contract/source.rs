@@ -18,7 +18,7 @@ use domain::{Reason, Rejection, Timestamp};
 use std::{collections::BTreeSet, time::Duration};
 
 /// A call that takes longer than this hangs. Sources may take a while to notice that a connection is gone.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// One message to put into a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -50,10 +50,12 @@ fn array(text: &str, items_max: usize) -> Result<Items<'_>, Rejection> {
     if array.count > items_max {
         return Err(too_many(array.count, items_max));
     }
-    if array.texts.is_empty() {
-        return Err(malformed("the array holds no pulse"));
+    match array.texts[..] {
+        [] => Err(malformed("the array holds no pulse")),
+        // Brackets around brackets are no batch with one bad item: the message is refused as it came.
+        [only] if only.starts_with('[') => Err(malformed("the array holds another array and no pulse")),
+        _ => Ok(Items::Many(array.texts)),
     }
-    Ok(Items::Many(array.texts))
 }
 
 /// Whether a body holds one value a line, and not one value on several lines: it is no value as a whole, and a line that

@@ -265,6 +265,8 @@ mod tests {
             verdicts(body.as_bytes()),
             [Ok("307".into()), Err(Reason::Malformed), Err(Reason::MissingField), Ok("307".into())]
         );
+        let nested = decode(b" [[1]]");
+        assert_eq!((nested[0].index, nested[0].bytes.clone()), (None, 0..6));
         let items = decode(body.as_bytes());
         assert_eq!(&body[items[1].bytes.clone()], "7");
         assert_eq!(&body[items[2].bytes.clone()], "{\"tenant\":\"t\"}");

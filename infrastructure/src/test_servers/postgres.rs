@@ -101,6 +101,12 @@ impl PostgresServer {
         self.port
     }
 
+    /// The postmaster, another one after [`Self::restart`].
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// `kill -9` of the postmaster and all that it started; returns when they are gone.
     ///
     /// # Panics
