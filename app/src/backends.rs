@@ -136,8 +136,9 @@ impl Backends {
     }
 
     /// As [`Self::open`], waiting for servers that are away.
-    pub(crate) async fn open_held(stores: &Stores, counting: &Counting) -> Result<Self, PortError> {
-        dependency(stores.sink_name()).hold(|| Self::open(stores, counting, true)).await
+    pub(crate) async fn open_held(stores: &Stores, counting: &Counting) -> anyhow::Result<Self> {
+        let opened = dependency(stores.sink_name()).hold(|| Self::open(stores, counting, true)).await;
+        opened.with_context(|| format!("cannot open {stores}"))
     }
 
     /// Makes or finds the shards, waiting for stores that are away.

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "app: {error:#}");
+            let _ = writeln!(io::stderr(), "app: {}", told(&error));
             if error.is::<Faults>() { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
         }
     }
@@ -112,6 +112,19 @@ async fn migrate(settings: &Settings) -> anyhow::Result<()> {
     patiently(Dependency::new("ledger").hold(|| ledger.open(&settings.counting, true))).await?;
     writeln!(io::stdout(), "the tables of {ledger} are up to date")?;
     Ok(())
+}
+
+/// The error and its causes; those are left out that the text before them repeats already.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| {
+        if told.is_empty() {
+            cause
+        } else if told.ends_with(&cause) {
+            told
+        } else {
+            format!("{told}: {cause}")
+        }
+    })
 }
 
 /// Whether whoever reads our output has read enough, like `head`.

@@ -7,17 +7,18 @@ use crate::{
     backends::Backends,
     cli::Ingest,
     progress,
-    settings::{Fault, Faults, Settings, Stores},
+    settings::{Fault, Faults, Settings},
 };
 pub(crate) use publish::{give_up, next, outgoing};
 
 use application::ingest::{IngestPulses, Route, Tally};
 use indicatif::ProgressBar;
 use infrastructure::file::{FileProgress, FileSource, Input};
+use publish::Publishing;
 use report::{Rejects, Report};
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 use tokio::{
@@ -42,18 +43,18 @@ pub(crate) async fn run(
     let source = Arc::new(open(arguments.files, &arguments.stdin_name)?);
     let progress = source.progress();
     let (rejects, tally) = (Arc::new(Rejects::default()), Arc::new(Tally::default()));
-    let (result, published) = if let Some(broker) = settings.rabbitmq() {
-        let publishing = publish::run(&source, broker, settings.decoder(), &rejects, &stop);
-        let published = with_bar(&progress, publishing).await;
-        (published.as_ref().map(|_| ()).map_err(|error| anyhow::anyhow!("{error:#}")), published.ok())
+    let published = settings.rabbitmq().map(|_| AtomicU64::new(0));
+    let result = if let (Some(broker), Some(published)) = (settings.rabbitmq(), &published) {
+        let lines = Publishing { source: &source, decoder: settings.decoder(), rejects: &rejects, published };
+        with_bar(&progress, lines.run(broker, &stop)).await
     } else {
-        let stores = embedded_stores(settings).map_err(Faults::from)?;
-        let counting = count(Arc::clone(&source), &stores, settings, &rejects, &tally, &stop);
-        (with_bar(&progress, counting).await, None)
+        let backends = open_embedded(settings).await?;
+        let engine = engine(&backends, Arc::clone(&source), settings, &rejects, &tally);
+        with_bar(&progress, engine.run(stop.clone())).await.map_err(anyhow::Error::from)
     };
     let report = Report {
         lines: progress.lines(),
-        published,
+        published: published.map(AtomicU64::into_inner),
         tally: tally.snapshot(),
         rejects: rejects.take(),
         too_long: progress.too_long(),
@@ -76,25 +77,26 @@ pub(crate) fn open(files: Vec<PathBuf>, stdin_name: &str) -> anyhow::Result<File
     Ok(FileSource::open(inputs.collect())?)
 }
 
-/// The embedded file; servers that count, but no broker to bring them pulses, are a gap in the settings.
-fn embedded_stores(settings: &Settings) -> Result<Stores, Fault> {
-    settings.only_embedded().ok_or_else(|| {
-        Fault::lacking("RABBITMQ_URL", "app ingest", "unset REDIS_URL and LEDGER_URL to count in PULSE_DB")
-    })
+/// The embedded file, ready to count; servers that count, but no broker to bring them pulses, are a gap in the settings.
+async fn open_embedded(settings: &Settings) -> anyhow::Result<Backends> {
+    let stores = settings.only_embedded().ok_or_else(|| {
+        let instead = "unset REDIS_URL and LEDGER_URL to count in PULSE_DB";
+        Faults::from(Fault::lacking("RABBITMQ_URL", "app ingest", instead))
+    })?;
+    let backends = Backends::open_held(&stores, &settings.counting).await?;
+    backends.open_shards().await?;
+    Ok(backends)
 }
 
-/// Counts every line, through the same engine as everything else.
-async fn count(
+/// The same engine as everything else, with the files as its source.
+fn engine(
+    backends: &Backends,
     source: Arc<FileSource>,
-    stores: &Stores,
     settings: &Settings,
     rejects: &Arc<Rejects>,
     tally: &Arc<Tally>,
-    stop: &CancellationToken,
-) -> anyhow::Result<()> {
-    let backends = Backends::open_held(stores, &settings.counting).await?;
-    backends.open_shards().await?;
-    let engine = IngestPulses {
+) -> IngestPulses {
+    IngestPulses {
         routes: vec![Route {
             name: "file".to_owned(),
             source,
@@ -106,8 +108,7 @@ async fn count(
         shards: backends.shard_count,
         limits: settings.limits(),
         tally: Arc::clone(tally),
-    };
-    Ok(engine.run(stop.clone()).await?)
+    }
 }
 
 /// Shows how far the reading is while the work goes on.

@@ -10,46 +10,68 @@ use infrastructure::{
     file::FileSource,
     rabbitmq::{OutgoingMessage, RabbitmqPublisher, RabbitmqSettings},
 };
-use tokio::select;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 /// How many lines are published before their confirms are waited for.
 const AT_ONCE: usize = 1_000;
+/// How often a run that should end looks whether it can.
+const AWAY_CHECK: Duration = Duration::from_millis(50);
 
-/// Publishes every line that holds at least one good pulse; returns how many.
-///
-/// A line of which every pulse is refused is only reported. One with some of each is published whole and reported: the
-/// worker counts the good ones, and the places of the others, which the identities of pulses without ids stand on, stay.
-pub(super) async fn run(
-    source: &FileSource,
-    broker: &RabbitmqSettings,
-    decoder: Decoder,
-    rejects: &Rejects,
-    stop: &CancellationToken,
-) -> anyhow::Result<u64> {
-    let dependency = Dependency::new("rabbitmq");
-    let work = async {
-        let channel = dependency.hold(|| RabbitmqPublisher::connect(broker)).await?;
-        let mut published = 0;
-        while let Some(deliveries) = next(source, AT_ONCE).await? {
-            let good: Vec<OutgoingMessage> = deliveries
-                .into_iter()
-                .filter(|delivery| is_good(delivery, &decoder, rejects))
-                .map(outgoing)
-                .collect();
-            dependency.hold(|| channel.publish(good.clone())).await?;
-            published += good.len() as u64;
-            if stop.is_cancelled() {
-                break;
+/// Lines to publish.
+pub(super) struct Publishing<'a> {
+    pub(super) source: &'a FileSource,
+    pub(super) decoder: Decoder,
+    pub(super) rejects: &'a Rejects,
+    /// How many were confirmed by now.
+    pub(super) published: &'a AtomicU64,
+}
+
+impl Publishing<'_> {
+    /// Publishes every line that holds at least one good pulse.
+    ///
+    /// A line of which every pulse is refused is only reported. One with some of each is published whole and reported:
+    /// the worker counts the good ones, and the places of the others, which the identities of pulses without ids stand
+    /// on, stay.
+    pub(super) async fn run(self, broker: &RabbitmqSettings, stop: &CancellationToken) -> anyhow::Result<()> {
+        let dependency = Dependency::new("rabbitmq");
+        select! {
+            biased;
+            published = self.publish(broker, &dependency, stop) => published,
+            () = give_up(stop, &dependency) => anyhow::bail!("stopped while RabbitMQ was away: repeat the command"),
+        }
+    }
+
+    async fn publish(
+        &self,
+        broker: &RabbitmqSettings,
+        dependency: &Dependency,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let publisher = dependency.hold(|| RabbitmqPublisher::connect(broker)).await?;
+        while !stop.is_cancelled() {
+            let Some(lines) = next(self.source, AT_ONCE).await? else { break };
+            let good = lines.into_iter().filter(|line| self.is_good(line));
+            let good: Vec<OutgoingMessage> = good.map(outgoing).collect();
+            dependency.hold(|| publisher.publish(good.clone())).await?;
+            self.published.fetch_add(good.len() as u64, Ordering::Relaxed);
+        }
+        Ok(publisher.close().await?)
+    }
+
+    fn is_good(&self, line: &Delivery) -> bool {
+        let mut items = Vec::new();
+        self.decoder.decode(line, &mut items);
+        for item in &items {
+            if let Err(rejection) = &item.pulse {
+                self.rejects.add(&line.envelope, item.index, rejection);
             }
         }
-        channel.close().await?;
-        Ok(published)
-    };
-    select! {
-        biased;
-        published = work => published,
-        () = give_up(stop, &dependency) => anyhow::bail!("stopped while RabbitMQ was away: repeat the command"),
+        items.iter().any(|item| item.pulse.is_ok())
     }
 }
 
@@ -76,21 +98,10 @@ pub(crate) fn outgoing(delivery: Delivery) -> OutgoingMessage {
     }
 }
 
-fn is_good(delivery: &Delivery, decoder: &Decoder, rejects: &Rejects) -> bool {
-    let mut items = Vec::new();
-    decoder.decode(delivery, &mut items);
-    for item in &items {
-        if let Err(rejection) = &item.pulse {
-            rejects.add(&delivery.envelope, item.index, rejection);
-        }
-    }
-    items.iter().any(|item| item.pulse.is_ok())
-}
-
 /// Ends once the program is to stop and the broker is not there to finish with.
 pub(crate) async fn give_up(stop: &CancellationToken, dependency: &Dependency) {
     stop.cancelled().await;
     while !dependency.is_away() {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        sleep(AWAY_CHECK).await;
     }
 }

@@ -82,6 +82,17 @@ impl fmt::Display for Ledger {
     }
 }
 
+impl fmt::Display for Stores {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { accumulator, ledger } = self;
+        if accumulator.file().is_some() && accumulator.file() == ledger.file() {
+            accumulator.fmt(formatter)
+        } else {
+            write!(formatter, "{accumulator} and {ledger}")
+        }
+    }
+}
+
 /// A URL without user, password and parameters.
 pub(crate) fn shown_url(url: &SecretString) -> String {
     let Ok(url) = Url::parse(url.expose_secret()) else { return "(not shown)".to_owned() };

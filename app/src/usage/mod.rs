@@ -9,6 +9,7 @@ use crate::{
     cli::Usage,
     settings::{Settings, Stores},
 };
+use anyhow::Context;
 use application::{
     ports::{UsageFilter, UsageReader},
     report_usage::ReportUsage,
@@ -82,7 +83,8 @@ async fn print_all<W: Write>(
     out: &mut Renderer<W>,
 ) -> anyhow::Result<()> {
     let report = patiently(async {
-        let backends = Backends::open(stores, &settings.counting, false).await?;
+        let backends = Backends::open(stores, &settings.counting, false);
+        let backends = backends.await.with_context(|| format!("cannot open {stores}"))?;
         backends.check_shard_count().await?;
         let (reader, pending) = (Arc::clone(&backends.books.reader), Some(backends.pending()));
         Ok::<_, anyhow::Error>(ReportUsage { reader, pending }.run(filter).await?)

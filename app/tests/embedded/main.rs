@@ -1,4 +1,5 @@
 //! The built program on the embedded file: no server is needed.
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
 mod folder;
 mod ingesting;
