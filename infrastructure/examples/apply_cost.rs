@@ -48,7 +48,7 @@ async fn measure(size: u64, buckets: u64, pulses: u64, keys: u64) {
     let mut lanes = Vec::new();
     for shard in shards.shards() {
         store.create(shard, births).await.expect("the shard is made");
-        lanes.push(Lane::new(shard, shards, keys));
+        lanes.extend(Lane::new(shard, shards, keys));
     }
     for bucket in 0..buckets {
         run(&store, &mut lanes, size, pulses).await;
@@ -94,6 +94,7 @@ async fn run(store: &RedisAccumulator, lanes: &mut [Lane], size: u64, pulses: u6
     .await;
 }
 
+/// A shard that has tenants, and what was made up for it.
 struct Lane {
     shard: Shard,
     keys: Vec<(TenantId, ProductSku)>,
@@ -102,15 +103,16 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(shard: Shard, shards: ShardCount, keys: u64) -> Self {
+    fn new(shard: Shard, shards: ShardCount, keys: u64) -> Option<Self> {
         let key = |n: u64| {
             (
                 TenantId::new(format!("tenant-{:04}", n / 10)).expect("a valid tenant"),
                 ProductSku::new(format!("SKU-{}", n % 10)).expect("a valid SKU"),
             )
         };
-        let keys = (0..keys).map(key).filter(|(tenant, _)| shards.shard_of(tenant) == shard).collect();
-        Self { shard, keys, next: 0, number: 0 }
+        let keys: Vec<_> =
+            (0..keys).map(key).filter(|(tenant, _)| shards.shard_of(tenant) == shard).collect();
+        (!keys.is_empty()).then_some(Self { shard, keys, next: 0, number: 0 })
     }
 
     fn batch(&mut self, size: u64) -> Batch {

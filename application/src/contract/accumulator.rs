@@ -95,6 +95,7 @@ macro_rules! accumulator_contract {
             a_missed_flush_forgets_nothing,
             a_clock_that_jumps_ahead_forgets_nothing,
             a_clock_that_jumps_back_forgets_nothing,
+            clocks_that_differ_forget_nothing,
             a_clock_that_jumped_back_forgets_again_in_the_end,
         }
     };

@@ -20,10 +20,11 @@ const NEEDED: [(&str, &str, &str); 4] = [
 ];
 
 /// Asks Redis for its version and settings, and refuses one that could lose what it confirms unless that is allowed.
+/// Returns what an operator should know of one that is accepted.
 pub(super) async fn check(
     connection: &mut MultiplexedConnection,
     durability: RedisDurability,
-) -> Result<(), Fault> {
+) -> Result<Vec<String>, Fault> {
     let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
     check_version(&info)?;
     let mut ask = redis::cmd("CONFIG");
@@ -32,9 +33,10 @@ pub(super) async fn check(
         ask.arg(name);
     }
     let answer: Result<HashMap<String, String>, RedisError> = ask.query_async(connection).await;
+    let mut remarks = Vec::new();
     let verdict = match answer {
         Ok(settings) => {
-            warn_of_truncation(&settings);
+            remarks.extend(remark_on_truncation(&settings));
             check_settings(&settings)
         }
         // A server that is away or not ready may answer later; any other refusal is one to be asked about its settings.
@@ -44,13 +46,11 @@ pub(super) async fn check(
         },
     };
     match (verdict, durability) {
-        (Ok(()), _) => Ok(()),
-        (Err(reason), RedisDurability::Strict) => Err(Fault::Unsafe(reason)),
-        (Err(reason), RedisDurability::AtRisk) => {
-            tracing::warn!(reason, "Redis is used at risk");
-            Ok(())
-        }
+        (Ok(()), _) => {}
+        (Err(reason), RedisDurability::Strict) => return Err(Fault::Unsafe(reason)),
+        (Err(reason), RedisDurability::AtRisk) => remarks.push(reason),
     }
+    Ok(remarks)
 }
 
 fn check_version(info: &str) -> Result<(), Fault> {
@@ -89,14 +89,14 @@ fn forbidden(fault: &Fault) -> String {
 }
 
 /// Redis 7.0 counts twice after a torn AOF and two restarts: the transaction that the tear has left open swallows those
-/// that follow it. The remedy is in the start script, so this cannot be told from outside for certain.
-fn warn_of_truncation(settings: &HashMap<String, String>) {
-    if settings.get("aof-load-truncated").is_some_and(|value| value == "yes") {
-        tracing::warn!(
-            "Redis loads a torn AOF as it is, which may count twice after a crash: \
-             set `aof-load-truncated no`, and run `redis-check-aof --fix` before every start"
-        );
-    }
+/// that follow it. Whether a script prevents that before the start cannot be told from here.
+fn remark_on_truncation(settings: &HashMap<String, String>) -> Option<String> {
+    let loads_torn_files = settings.get("aof-load-truncated").is_some_and(|value| value == "yes");
+    loads_torn_files.then(|| {
+        "Redis loads a torn AOF as it is, and may count twice after a crash; set in redis.conf\n    \
+         aof-load-truncated no\nand run `redis-check-aof --fix` before every start, as deploy/redis/start.sh does"
+            .to_owned()
+    })
 }
 
 #[cfg(test)]
@@ -123,6 +123,14 @@ mod tests {
     #[test]
     fn a_safe_redis_is_accepted() {
         assert_eq!(check_settings(&safe()), Ok(()));
+    }
+
+    #[test]
+    fn a_redis_that_loads_torn_files_is_remarked_on() {
+        let remark =
+            |value: &str| remark_on_truncation(&[("aof-load-truncated".into(), value.into())].into());
+        assert!(remark("yes").is_some_and(|remark| remark.contains("\n    aof-load-truncated no\n")));
+        assert_eq!(remark("no"), None);
     }
 
     #[test]

@@ -23,9 +23,18 @@ pub(super) struct Link {
     settings: RedisSettings,
     current: Mutex<Option<Numbered>>,
     /// Held while connecting, so that one call connects for all that wait.
-    connecting: tokio::sync::Mutex<Option<Fault>>,
+    connecting: tokio::sync::Mutex<Connecting>,
     /// Attempts to connect that have ended.
     attempts: AtomicU64,
+}
+
+/// What the latest attempts to connect have come to.
+#[derive(Debug, Default)]
+struct Connecting {
+    /// Why the latest one failed.
+    fault: Option<Fault>,
+    /// What was said of the Redis that was found; it is said again only where it changes.
+    remarks: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -100,26 +109,33 @@ impl Link {
             return Ok(numbered);
         }
         let attempts = self.attempts.load(Ordering::Acquire);
-        let mut last_fault = self.connecting.lock().await;
+        let mut latest = self.connecting.lock().await;
         if let Some(numbered) = self.current().clone() {
             return Ok(numbered);
         }
         // Another call has tried for this one while it waited; trying again in turn would add up their timeouts.
-        if let (true, Some(fault)) = (self.attempts.load(Ordering::Acquire) != attempts, &*last_fault) {
+        if let (true, Some(fault)) = (self.attempts.load(Ordering::Acquire) != attempts, &latest.fault) {
             return Err(fault.clone());
         }
         let outcome = self.try_connect().await;
         let attempt = self.attempts.fetch_add(1, Ordering::AcqRel);
-        *last_fault = outcome.as_ref().err().cloned();
-        let numbered = Numbered { connection: outcome?, attempt };
+        latest.fault = outcome.as_ref().err().cloned();
+        let (connection, remarks) = outcome?;
+        if remarks != latest.remarks {
+            for remark in &remarks {
+                tracing::warn!(remark, "Redis is used at risk");
+            }
+            latest.remarks = remarks;
+        }
+        let numbered = Numbered { connection, attempt };
         *self.current() = Some(numbered.clone());
         Ok(numbered)
     }
 
     /// The settings are looked at on every connection: the server behind it may be another one.
-    async fn try_connect(&self) -> Result<MultiplexedConnection, Fault> {
+    async fn try_connect(&self) -> Result<(MultiplexedConnection, Vec<String>), Fault> {
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&self.config).await?;
-        durability::check(&mut connection, self.settings.durability).await?;
-        Ok(connection)
+        let remarks = durability::check(&mut connection, self.settings.durability).await?;
+        Ok((connection, remarks))
     }
 }

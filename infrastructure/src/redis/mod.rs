@@ -29,6 +29,7 @@ pub use settings::{RedisDurability, RedisSettings};
 
 use application::ports::PortError;
 use domain::{AccumulatorId, ShardCount, Timestamp};
+use fault::Fault;
 use link::Link;
 use marks::{Marks, Seen};
 use script::Invocation;
@@ -50,10 +51,14 @@ impl RedisAccumulator {
     /// Connects, and refuses a Redis that could lose what it confirms unless the settings allow it.
     ///
     /// # Errors
-    /// Transient where Redis is away or not ready; permanent where it is unsafe or too old, or the credentials or the
-    /// URL are wrong.
+    /// Transient where Redis is away or not ready; permanent where it is unsafe or too old, or the settings are wrong.
     pub async fn connect(settings: &RedisSettings) -> Result<Self, PortError> {
-        let link = Link::connect(settings).await.map_err(|fault| fault.during("connecting to Redis"))?;
+        const OPERATION: &str = "connecting to Redis";
+        if settings.dedupe_window < RedisSettings::DEDUPE_WINDOW_MIN {
+            let fault = Fault::Refused("identities must be remembered for a second at least".to_owned());
+            return Err(fault.during(OPERATION));
+        }
+        let link = Link::connect(settings).await.map_err(|fault| fault.during(OPERATION))?;
         Ok(Self {
             link,
             shards: settings.shards,

@@ -22,7 +22,8 @@ pub struct RedisSettings {
     pub durability: RedisDurability,
     /// How many shards the accumulator has; a shard that was made for another number is refused.
     pub shards: ShardCount,
-    /// How long identities are remembered at least, counted from their last bucket's end. Whole milliseconds.
+    /// How long identities are remembered at least: a second or more. It costs the memory of up to two windows where
+    /// there is a flush in each quarter of it, and of more where flushes are rarer.
     pub dedupe_window: Duration,
     /// The most that connecting may take.
     pub connect_timeout: Duration,
@@ -35,6 +36,9 @@ impl RedisSettings {
     pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
     /// The default of `response_timeout`: long enough for an `fsync` on a busy disk.
     pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// The shortest `dedupe_window`: its quarters are counted in milliseconds.
+    pub const DEDUPE_WINDOW_MIN: Duration = Duration::from_secs(1);
 
     /// The usual settings for a Redis.
     #[must_use]

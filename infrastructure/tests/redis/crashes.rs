@@ -271,14 +271,18 @@ async fn a_full_redis_can_still_be_emptied() {
     };
     assert!(error.is_transient(), "{error}");
     assert!(number > 2, "nothing was counted before Redis was full");
+    // Full beyond doubt: not even the smallest batch fits.
+    server.config_set("maxmemory", "1mb");
+    let after = batch(0, number + 1, vec![pulse(Some("after".into()), "s", "1")]);
+    let error = store.apply(&after).await.unwrap_err();
+    assert!(error.is_transient(), "{error}");
     store.seal(Shard(0), 1, START).await.unwrap();
     let sealed = store.sealed(Shard(0), 1).await.unwrap().unwrap();
     assert_eq!(sealed.total, expected.sum());
     assert_eq!(rows(&store, Shard(0), 1).await.unwrap(), expected);
     store.delete(&sealed).await.unwrap();
-    // The identities stay, the rows were the larger part.
-    let after = batch(0, number + 1, vec![pulse(Some("after".into()), "s", "1")]);
-    assert_eq!(persist!(store.apply(&after)), [Outcome::Counted]);
+    server.config_set("maxmemory", "100mb");
+    assert_eq!(store.apply(&after).await.unwrap(), [Outcome::Counted]);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use infrastructure::{
     redis::{RedisAccumulator, RedisDurability, RedisSettings},
     test_servers::{free_port, redis::RedisServer},
 };
+use std::time::Duration;
 
 #[tokio::test]
 async fn an_unsafe_redis_is_refused_with_the_lines_to_set() {
@@ -88,4 +89,12 @@ async fn a_redis_that_came_back_unsafe_is_refused() {
     assert!(error.to_string().contains("appendfsync is everysec"), "{error}");
     server.restart();
     store.apply(&batch).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_window_that_the_buckets_cannot_keep_is_refused() {
+    let server = RedisServer::start();
+    let dedupe_window = Duration::from_millis(999);
+    let settings = RedisSettings { dedupe_window, ..settings(&server, 1) };
+    assert!(!RedisAccumulator::connect(&settings).await.unwrap_err().is_transient());
 }

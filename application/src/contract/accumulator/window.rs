@@ -89,6 +89,19 @@ pub async fn a_clock_that_jumps_back_forgets_nothing(fixture: &impl AccumulatorF
     assert_eq!(program.apply(&[pulse("a", "1")]).await, [Duplicate]);
 }
 
+/// The clocks of two programs that flush in turn differ by an eighth of the window.
+pub async fn clocks_that_differ_forget_nothing(fixture: &impl AccumulatorFixture) {
+    let program = Program::first(fixture).await;
+    let window = fixture.dedupe_window();
+    let mut now = flush_for(&program, START, window, 5).await;
+    program.apply(&[pulse("a", "1")]).await;
+    for _ in 0..15 {
+        now = flush_for(&program, now, window, 1).await;
+        program.seal_active(after(now, window / 8)).await;
+    }
+    assert_eq!(program.apply(&[pulse("a", "1")]).await, [Duplicate]);
+}
+
 /// A wrong time that was put right does not fill the memory for as long as it was wrong.
 pub async fn a_clock_that_jumped_back_forgets_again_in_the_end(fixture: &impl AccumulatorFixture) {
     let program = Program::first(fixture).await;
