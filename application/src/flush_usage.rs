@@ -81,11 +81,19 @@ impl FlushUsage {
             debug!("nothing was ever counted: there is no accumulator to flush");
             return Ok(summary);
         };
+        let mut away = None;
         for record in &registration.records {
-            self.flush_shard(&registration, record, now, &mut summary).await?;
+            match self.flush_shard(&registration, record, now, &mut summary).await {
+                // A shard that is away must not keep the others waiting.
+                Err(error) if error.is_transient() => away = away.or(Some(error)),
+                result => result?,
+            }
+        }
+        info!(generations = summary.generations, rows = summary.rows, pulses = summary.pulses, "flushed");
+        if let Some(error) = away {
+            return Err(error);
         }
         self.registry.mark_seen(registration.accumulator, &self.shards.marks()).await?;
-        info!(generations = summary.generations, rows = summary.rows, pulses = summary.pulses, "flushed");
         Ok(summary)
     }
 
@@ -120,7 +128,14 @@ impl FlushUsage {
         summary: &mut FlushSummary,
     ) -> Result<(), FlushError> {
         let rows = read_all(&self.generations, sealed.shard, sealed.generation);
-        let receipt = self.ledger.write(sealed, rows).await?;
+        let receipt = match self.ledger.write(sealed, rows).await {
+            // Another flush finished and deleted the generation while this one was paused: what it read was half gone.
+            Err(error) if !error.is_transient() && self.is_gone(sealed).await? => {
+                debug!(%error, "another flush was faster");
+                return Ok(());
+            }
+            result => result?,
+        };
         if receipt.total != sealed.total {
             return Err(FlushError::Mismatch { sealed: Box::new(*sealed), recorded: receipt.total });
         }
@@ -131,6 +146,10 @@ impl FlushUsage {
         }
         self.generations.delete(sealed).await?;
         Ok(())
+    }
+
+    async fn is_gone(&self, sealed: &SealedGeneration) -> Result<bool, PortError> {
+        Ok(self.generations.sealed(sealed.shard, sealed.generation).await?.is_none())
     }
 }
 

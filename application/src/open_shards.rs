@@ -61,6 +61,19 @@ pub enum StorageFault {
         /// Whose it should be.
         expected: AccumulatorId,
     },
+    /// The accumulator has deleted what the ledger had written and has no more.
+    #[error(
+        "shard {shard} has deleted its generations up to {deleted} after they were written, and the ledger holds them up to \
+         {flushed}: the ledger was restored from an older backup; restore the newer one before starting again"
+    )]
+    LedgerBehind {
+        /// Which shard.
+        shard: Shard,
+        /// The newest generation that was deleted.
+        deleted: u64,
+        /// The newest generation in the ledger.
+        flushed: u64,
+    },
     /// The shard was made with another number of shards.
     #[error("shard {shard} was made as one of {found} shards, the ledger knows {expected}")]
     Count {
@@ -123,6 +136,14 @@ pub fn check_shard(
     Ok(())
 }
 
+/// Compares what a shard has deleted with what the ledger holds *after* the shard was looked at.
+///
+/// # Errors
+/// [`StorageFault::LedgerBehind`].
+pub fn check_books(shard: Shard, deleted: u64, flushed: u64) -> Result<(), StorageFault> {
+    if deleted > flushed { Err(StorageFault::LedgerBehind { shard, deleted, flushed }) } else { Ok(()) }
+}
+
 /// Opens every shard, making those that never existed. Safe to repeat, and for several programs at once.
 ///
 /// `proposal` is the id of the accumulator where there is none yet.
@@ -152,26 +173,30 @@ pub async fn open_shards(
             registry.confirm_created(registration.accumulator, record.shard).await?;
         }
     }
-    confirm_nothing_was_lost_meanwhile(registry, shards, &registration).await?;
+    confirm(registry, shards, &registration).await?;
     Ok(registration)
 }
 
-/// A program that was paused between asking and making could have made a shard anew that was lost in between: what others
-/// reported by then tells.
-async fn confirm_nothing_was_lost_meanwhile(
+/// Compares once more, the other way round: the shards first, and then what the ledger knows by then.
+///
+/// A ledger that lost commits shows only so. And a program that was paused between asking and making could have made a
+/// shard anew that was lost in between: what others reported by then tells.
+async fn confirm(
     registry: &dyn ShardRegistry,
     shards: &dyn AccumulatorShards,
     registration: &Registration,
 ) -> Result<(), OpenError> {
-    if registration.records.iter().all(|record| record.status == ShardStatus::Created) {
-        return Ok(());
+    let mut deleted = Vec::with_capacity(registration.records.len());
+    for record in &registration.records {
+        deleted.push(shards.inspect(record.shard).await?.map_or(0, |state| state.deleted));
     }
     let Some(latest) = registry.registration().await? else {
         return Err(
             PortError::permanent("read the registration", "it is gone right after it was made").into()
         );
     };
-    for record in &latest.records {
+    for (record, deleted) in latest.records.iter().zip(deleted) {
+        check_books(record.shard, deleted, record.flushed)?;
         let state = shards.inspect(record.shard).await?;
         check_shard(&latest, record, state.as_ref())?;
     }
@@ -276,6 +301,13 @@ mod tests {
             );
             assert!(steps.is_empty(), "{steps:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_ledger_without_what_was_deleted_after_it_was_written_stops_everything() {
+        let found = Some(ShardState { deleted: 3, ..state(OURS, 4, 70) });
+        let (result, _) = open(record(ShardStatus::Created, (3, 60), 2), found, ShardCount::ONE).await;
+        assert!(result.unwrap_err().to_string().contains("older backup"));
     }
 
     #[tokio::test]

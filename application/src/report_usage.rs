@@ -2,9 +2,10 @@
 
 use crate::{
     flush_usage::read_all,
+    open_shards::{StorageFault, check_books, check_shard},
     ports::{AccumulatorShards, GenerationStore, PortError, ShardRegistry, UsageFilter, UsageReader},
 };
-use domain::{UsageKey, UsageTotal, UsageTotals};
+use domain::{Shard, UsageKey, UsageTotal, UsageTotals};
 use futures_util::TryStreamExt;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -26,6 +27,17 @@ pub struct PendingUsage {
     pub generations: Arc<dyn GenerationStore>,
 }
 
+/// Why there is no report. Reading changes nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// A port failed.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// The accumulator is not what the ledger knows it to be, so what is pending is unknown.
+    #[error(transparent)]
+    Storage(#[from] StorageFault),
+}
+
 /// What was used under one key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReportedUsage {
@@ -42,13 +54,16 @@ impl ReportUsage {
     /// runs meanwhile doubles and hides nothing.
     ///
     /// # Errors
-    /// As the ports; reading changes nothing.
-    pub async fn run(&self, filter: &UsageFilter) -> Result<BTreeMap<UsageKey, ReportedUsage>, PortError> {
-        let generations = match &self.pending {
+    /// See [`ReportError`].
+    pub async fn run(&self, filter: &UsageFilter) -> Result<BTreeMap<UsageKey, ReportedUsage>, ReportError> {
+        let (generations, deleted) = match &self.pending {
             Some(pending) => pending.read(filter).await?,
-            None => Vec::new(),
+            None => (Vec::new(), Vec::new()),
         };
         let mut snapshot = self.reader.usage(filter).await?;
+        for (shard, deleted) in deleted {
+            check_books(shard, deleted, snapshot.flushed.get(usize::from(shard.0)).copied().unwrap_or(0))?;
+        }
         let mut report: BTreeMap<UsageKey, ReportedUsage> = BTreeMap::new();
         while let Some(rows) = snapshot.rows.try_next().await? {
             report.extend(
@@ -78,11 +93,18 @@ struct PendingGeneration {
 }
 
 impl PendingUsage {
-    async fn read(&self, filter: &UsageFilter) -> Result<Vec<PendingGeneration>, PortError> {
-        let mut pending = Vec::new();
-        let Some(registration) = self.registry.registration().await? else { return Ok(pending) };
+    /// What each generation holds that is not deleted, and up to which each shard has deleted them.
+    async fn read(
+        &self,
+        filter: &UsageFilter,
+    ) -> Result<(Vec<PendingGeneration>, Vec<(Shard, u64)>), ReportError> {
+        let (mut pending, mut deleted) = (Vec::new(), Vec::new());
+        let Some(registration) = self.registry.registration().await? else { return Ok((pending, deleted)) };
         for record in &registration.records {
-            let Some(state) = self.shards.inspect(record.shard).await? else { continue };
+            let state = self.shards.inspect(record.shard).await?;
+            check_shard(&registration, record, state.as_ref())?;
+            let Some(state) = state else { continue };
+            deleted.push((record.shard, state.deleted));
             for generation in state.deleted + 1..=state.generation {
                 let mut totals = UsageTotals::default();
                 let mut rows = read_all(&self.generations, record.shard, generation);
@@ -94,6 +116,6 @@ impl PendingUsage {
                 pending.push(PendingGeneration { shard: usize::from(record.shard.0), generation, totals });
             }
         }
-        Ok(pending)
+        Ok((pending, deleted))
     }
 }

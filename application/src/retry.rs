@@ -4,25 +4,35 @@
 
 use crate::ports::PortError;
 use backoff::{ExponentialBackoff, backoff::Backoff};
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
-/// One part of the world that calls go to, shared by all who call it, so that its absence is told once.
+/// One part of the world that calls go to, shared by all who call it, so that its absence is told once: with the first
+/// call that fails, and again when the last call that had failed succeeds.
 #[derive(Debug)]
 pub struct Dependency {
     name: String,
-    away_since: Mutex<Option<Instant>>,
+    away: Mutex<Away>,
+}
+
+#[derive(Debug, Default)]
+struct Away {
+    calls: usize,
+    since: Option<Instant>,
 }
 
 impl Dependency {
     /// Names the dependency as operators know it.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), away_since: Mutex::new(None) }
+        Self { name: name.into(), away: Mutex::default() }
     }
 
     /// Makes the call until it succeeds or fails for good, waiting 50 ms to 3 s in between, each time half of that more
@@ -37,44 +47,62 @@ impl Dependency {
     where
         F: Future<Output = Result<T, PortError>>,
     {
-        let mut waits: Option<ExponentialBackoff> = None;
+        let mut held: Option<(Held<'_>, ExponentialBackoff)> = None;
         loop {
-            match call().await {
-                Ok(value) => {
-                    self.came_back();
-                    return Ok(value);
+            let error = match call().await {
+                Err(error) if error.is_transient() => error,
+                result => {
+                    if let (Ok(_), Some((held, _))) = (&result, held) {
+                        held.succeeded();
+                    }
+                    return result;
                 }
-                Err(error) if error.is_transient() => self.went_away(&error),
-                Err(error) => return Err(error),
-            }
-            let wait = waits.get_or_insert_with(backoff).next_backoff().unwrap_or(LONGEST_WAIT);
-            sleep(wait).await;
+            };
+            let (_, waits) = held.get_or_insert_with(|| (Held::new(self, &error), backoff()));
+            sleep(waits.next_backoff().unwrap_or(LONGEST_WAIT)).await;
         }
     }
 
-    /// Whether the last call failed and none has succeeded since.
-    ///
-    /// # Panics
-    /// Never: no holder of its lock can panic.
+    /// Whether a call has failed and is about to be made again.
     #[must_use]
     pub fn is_away(&self) -> bool {
-        self.away_since.lock().expect("no holder of this lock can panic").is_some()
+        self.away().calls > 0
     }
 
-    fn went_away(&self, error: &PortError) {
-        let mut away_since = self.away_since.lock().expect("no holder of this lock can panic");
-        if away_since.is_none() {
-            *away_since = Some(Instant::now());
-            warn!(dependency = self.name, %error, "dependency is away; holding and trying again");
+    fn away(&self) -> MutexGuard<'_, Away> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call that failed and is made again.
+struct Held<'a>(&'a Dependency);
+
+impl<'a> Held<'a> {
+    fn new(dependency: &'a Dependency, error: &PortError) -> Self {
+        let mut away = dependency.away();
+        away.calls += 1;
+        if away.since.is_none() {
+            away.since = Some(Instant::now());
+            warn!(dependency = dependency.name, %error, "dependency is away; holding and trying again");
         }
+        Self(dependency)
     }
 
-    fn came_back(&self) {
-        let since = self.away_since.lock().expect("no holder of this lock can panic").take();
-        if let Some(since) = since {
+    /// The call has succeeded.
+    fn succeeded(self) {
+        let mut away = self.0.away();
+        if away.calls == 1
+            && let Some(since) = away.since.take()
+        {
             let away_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-            info!(dependency = self.name, away_ms, "dependency is back");
+            info!(dependency = self.0.name, away_ms, "dependency is back");
         }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.away().calls -= 1;
     }
 }
 
@@ -109,6 +137,31 @@ mod tests {
         assert_eq!(result.ok(), Some(7));
         let waited = start.elapsed();
         assert!(waited > Duration::from_secs(15) && waited < Duration::from_secs(90), "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dependency_is_away_until_the_last_call_that_failed_succeeds_or_is_dropped() {
+        let dependency = Dependency::new("test");
+        let start = Instant::now();
+        let until = |seconds| {
+            dependency.hold(move || async move {
+                let passed = start.elapsed() >= Duration::from_secs(seconds);
+                if passed { Ok(()) } else { Err(PortError::transient("ask", "away")) }
+            })
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), until(100)).await;
+        assert!(!dependency.is_away(), "the only call was dropped");
+        let (short, long) = (until(10), until(30));
+        tokio::pin!(long);
+        tokio::select! {
+            result = short => assert!(result.is_ok()),
+            _ = &mut long => panic!("it is away for longer"),
+        }
+        assert!(dependency.is_away(), "one call still fails");
+        assert!(dependency.hold(|| async { Ok(()) }).await.is_ok());
+        assert!(dependency.is_away(), "a call that never failed says nothing of those that did");
+        assert!(long.await.is_ok());
+        assert!(!dependency.is_away());
     }
 
     #[tokio::test(start_paused = true)]

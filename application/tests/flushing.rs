@@ -1,5 +1,7 @@
 //! Counting, flushing and reporting together, on an accumulator and a ledger in memory that can fail at any step.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use application::{
     fakes::{accumulator::MemoryAccumulator, ledger::MemoryLedger},
     flush_usage::{FlushError, FlushUsage},
@@ -160,7 +162,9 @@ fn pulses(ids: std::ops::Range<u32>) -> Vec<Pulse> {
 
 fn expected(pulses: &[Pulse]) -> UsageTotals {
     let mut totals = UsageTotals::default();
-    pulses.iter().for_each(|pulse| totals.add(pulse));
+    for pulse in pulses {
+        totals.add(pulse);
+    }
     totals
 }
 

@@ -4,10 +4,9 @@ use std::fmt;
 
 /// How many nanos make one unit: amounts are exact to nine decimals.
 pub const NANOS_PER_UNIT: u128 = 1_000_000_000;
-/// Amounts stay below this: sixteen digits before the point, so that 2^53 + 1 is still an amount.
-const UNITS_END: u128 = 10_000_000_000_000_000;
 const DECIMALS: i64 = 9;
-const DIGITS_MAX: usize = 30;
+/// Digits of the largest amount in nanos: sixteen before the point, so that 2^53 + 1 is an amount, and nine after it.
+const DIGITS_MAX: i64 = 25;
 
 /// The amount of one pulse: greater than zero, below 10^16 units, exact to 10^-9 of a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,8 +43,7 @@ impl Amount {
         if number.is_zero() || number.negative {
             return Err(AmountError::NotPositive);
         }
-        let nanos = number.scaled(DECIMALS)?;
-        if nanos >= UNITS_END * NANOS_PER_UNIT { Err(AmountError::OutOfRange) } else { Ok(Self { nanos }) }
+        number.nanos().map(|nanos| Self { nanos })
     }
 
     /// The amount in 10^-9 units: 1 to 10^25 - 1.
@@ -119,24 +117,30 @@ impl<'a> Number<'a> {
         self.whole.iter().chain(self.fraction).all(|digit| *digit == b'0')
     }
 
-    /// The number times 10^`decimals`, where that is a whole number. Not for zero.
-    fn scaled(&self, decimals: i64) -> Result<u128, AmountError> {
-        let length = |digits: &[u8]| i64::try_from(digits.len()).expect("a slice is shorter than 2^63");
-        let mut significant: Vec<u8> =
-            self.whole.iter().chain(self.fraction).copied().skip_while(|digit| *digit == b'0').collect();
-        let mut power = self.exponent.saturating_sub(length(self.fraction)).saturating_add(decimals);
-        while significant.last() == Some(&b'0') {
-            significant.pop();
-            power = power.saturating_add(1);
-        }
-        let magnitude = length(&significant).saturating_add(power);
-        if magnitude > length(&[0; DIGITS_MAX]) {
+    /// The number times 10^9, where that is a whole number below 10^25. Not for zero.
+    fn nanos(&self) -> Result<u128, AmountError> {
+        let length = |digits: usize| i64::try_from(digits).expect("a slice is shorter than 2^63");
+        let digits = || self.whole.iter().chain(self.fraction);
+        let leading = digits().take_while(|digit| **digit == b'0').count();
+        let trailing = digits().rev().take_while(|digit| **digit == b'0').count();
+        let significant = self.whole.len() + self.fraction.len() - leading - trailing;
+        let power = self
+            .exponent
+            .saturating_sub(length(self.fraction.len()))
+            .saturating_add(DECIMALS)
+            .saturating_add(length(trailing));
+        if length(significant).saturating_add(power) > DIGITS_MAX {
             return Err(AmountError::OutOfRange);
         }
         let power = u32::try_from(power).map_err(|_| AmountError::TooPrecise)?;
-        let mantissa = significant.iter().fold(0_u128, |sum, digit| sum * 10 + u128::from(digit - b'0'));
+        let mantissa = decimal(digits().skip(leading).take(significant));
         Ok(mantissa * 10_u128.pow(power))
     }
+}
+
+/// The value of digits, of which there are at most 38.
+fn decimal<'a>(digits: impl Iterator<Item = &'a u8>) -> u128 {
+    digits.fold(0, |sum, digit| sum * 10 + u128::from(digit - b'0'))
 }
 
 fn digits(text: &[u8]) -> (&[u8], &[u8]) {
@@ -188,15 +192,10 @@ impl TotalAmount {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let number = Number::scan(text.as_bytes())?;
-        if number.is_zero() {
-            return Some(Self::ZERO);
-        }
-        let whole = text.split(['.', 'e', 'E']).next()?;
-        if number.negative || number.exponent != 0 || whole.len() > 29 || number.fraction.len() > 9 {
+        if number.negative || number.exponent != 0 || number.whole.len() > 29 || number.fraction.len() > 9 {
             return None;
         }
-        let digits = number.whole.iter().chain(number.fraction);
-        let mantissa = digits.fold(0_u128, |sum, digit| sum * 10 + u128::from(digit - b'0'));
+        let mantissa = decimal(number.whole.iter().chain(number.fraction));
         let missing = u32::try_from(9 - number.fraction.len()).ok()?;
         Some(Self { nanos: mantissa * 10_u128.pow(missing) })
     }
@@ -264,6 +263,7 @@ mod tests {
             ("10000000000000000", Err(AmountError::OutOfRange)),
             ("1e15", Ok("1000000000000000")),
             ("1e16", Err(AmountError::OutOfRange)),
+            ("12345678901234567890.0000000001", Err(AmountError::OutOfRange)),
             ("1e400", Err(AmountError::OutOfRange)),
             ("1e99999999999999999999999", Err(AmountError::OutOfRange)),
             ("1e-99999999999999999999999", Err(AmountError::TooPrecise)),
@@ -298,7 +298,7 @@ mod tests {
         for text in ["0", "0.9", "99999999999999999999999999999.999999999", "12"] {
             assert_eq!(TotalAmount::parse(text).map(|total| total.to_string()).as_deref(), Some(text));
         }
-        for text in ["-1", "1e3", "0.0000000001", "", "x", "100000000000000000000000000000"] {
+        for text in ["-1", "-0", "1e3", "0e5", "0.0000000001", "", "x", "100000000000000000000000000000"] {
             assert_eq!(TotalAmount::parse(text), None, "{text:?}");
         }
         assert_eq!(TotalAmount::parse("1.500000000"), Some(TotalAmount::from_nanos(1_500_000_000)));

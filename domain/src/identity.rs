@@ -76,7 +76,10 @@ pub struct PulseDigest(pub [u8; 16]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub [u8; 6]);
 
-/// The key of the digests: `SipHash` 1-3 with 128 bits, so that nobody can make two ids meet on purpose.
+/// The key of the digests: `SipHash` 1-3 with 128 bits, different for each accumulator.
+///
+/// Ids of one tenant meet ids of another by chance only, once in 2^64 pulses or so. The key is not a secret: it is the
+/// accumulator's id, which logs and the ledger show.
 #[derive(Clone, Copy, Debug)]
 pub struct IdentityKey([u8; 16]);
 
@@ -195,9 +198,24 @@ mod tests {
 
     #[test]
     fn digests_are_the_same_on_every_machine_and_in_every_version() {
-        let digest = key().digest(&tenant("t"), &PulseIdentity::Id("a".into()));
-        assert_eq!(AccumulatorId::from_bytes(digest.0).to_string(), "b9e50f4b749a52dd93a3ef74701e8cb8");
-        assert_eq!(AccumulatorId::from_bytes(content_hash(&[b"a", b"b"])).to_string(), "CONTENT");
+        let identities = [
+            PulseIdentity::Id("a".into()),
+            PulseIdentity::Message { id: "a".into(), item: 1 },
+            PulseIdentity::CloudEvent { source: "a".into(), id: "b".into() },
+        ];
+        let digests = identities.map(|identity| key().digest(&tenant("t"), &identity));
+        let expected = [
+            "b9e50f4b749a52dd93a3ef74701e8cb8",
+            "bf194ecb161beab9490f732aec782974",
+            "12a6abe9a273540bfb26e3684c510500",
+        ];
+        assert_eq!(digests.map(|digest| AccumulatorId::from_bytes(digest.0).to_string()), expected);
+        let fingerprint = key().fingerprint(&pulse("1.5", Some(Timestamp::new(7, 0))));
+        assert_eq!(fingerprint.0, [118, 178, 186, 13, 92, 210]);
+        assert_eq!(
+            AccumulatorId::from_bytes(content_hash(&[b"a", b"b"])).to_string(),
+            "e3bd9855f9eafe6d40f6ad30421baca8"
+        );
     }
 
     #[test]

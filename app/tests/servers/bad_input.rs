@@ -79,7 +79,8 @@ fn every_bad_message_is_dead_lettered_with_its_reason_and_bytes_and_every_good_o
     let show = |set: &BTreeSet<(String, Vec<u8>)>| {
         set.iter()
             .map(|(reason, body)| {
-                format!("{reason}: {}", String::from_utf8_lossy(&body[..body.len().min(60)]))
+                let start = String::from_utf8_lossy(&body[..body.len().min(60)]);
+                format!("{reason}: {} bytes: {start}", body.len())
             })
             .collect::<Vec<_>>()
     };

@@ -4,6 +4,7 @@
 //! compare with totals that were computed elsewhere or added up here.
 
 #![cfg(feature = "servers")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod bad_input;
 mod crashes;

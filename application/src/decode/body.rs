@@ -19,9 +19,12 @@ pub(super) fn items(body: &[u8], items_max: usize) -> Result<Items<'_>, Rejectio
     let text = std::str::from_utf8(body).map_err(|error| {
         malformed(format!("the body is not UTF-8 from byte {} on; send JSON in UTF-8", error.valid_up_to()))
     })?;
+    // RFC 8259, section 8.1: a byte order mark may be ignored.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match text.trim_ascii_start().as_bytes().first() {
         None => Err(malformed("the body is empty; send a pulse, an array of pulses or one pulse a line")),
-        Some(b'[') => array(text, items_max),
+        Some(b'[') => array(text, items_max)
+            .or_else(|rejection| if is_lines(text) { lines(text, items_max) } else { Err(rejection) }),
         Some(_) if is_lines(text) => lines(text, items_max),
         Some(_) => Ok(Items::One(text.trim_ascii())),
     }
@@ -47,17 +50,23 @@ fn array(text: &str, items_max: usize) -> Result<Items<'_>, Rejection> {
     if array.count > items_max {
         return Err(too_many(array.count, items_max));
     }
-    if array.texts.is_empty() {
-        return Err(malformed("the array holds no pulse"));
+    match array.texts[..] {
+        [] => Err(malformed("the array holds no pulse")),
+        // Brackets around brackets are no batch with one bad item: the message is refused as it came.
+        [only] if only.starts_with('[') => Err(malformed("the array holds another array and no pulse")),
+        _ => Ok(Items::Many(array.texts)),
     }
-    Ok(Items::Many(array.texts))
 }
 
-/// Whether a body that is no array holds one value a line, and not one value on several lines: a line that starts
-/// with `{` in its first column is a whole object by itself, and there is more than that line.
+/// Whether a body holds one value a line, and not one value on several lines: it is no value as a whole, and a line that
+/// starts with `{` in its first column is a whole object by itself.
+///
+/// The first column counts because a broken value on several lines may hold a whole object on one of them, indented,
+/// and that object is not what its sender meant to report.
 fn is_lines(text: &str) -> bool {
     let text = text.trim_ascii();
     text.contains('\n')
+        && serde_json::from_str::<IgnoredAny>(text).is_err()
         && text.lines().any(|line| {
             line.starts_with('{') && line.ends_with('}') && serde_json::from_str::<IgnoredAny>(line).is_ok()
         })

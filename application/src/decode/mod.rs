@@ -265,6 +265,8 @@ mod tests {
             verdicts(body.as_bytes()),
             [Ok("307".into()), Err(Reason::Malformed), Err(Reason::MissingField), Ok("307".into())]
         );
+        let nested = decode(b" [[1]]");
+        assert_eq!((nested[0].index, nested[0].bytes.clone()), (None, 0..6));
         let items = decode(body.as_bytes());
         assert_eq!(&body[items[1].bytes.clone()], "7");
         assert_eq!(&body[items[2].bytes.clone()], "{\"tenant\":\"t\"}");
@@ -282,6 +284,17 @@ mod tests {
         assert_eq!(verdicts(first_bad.as_bytes()), [Err(Reason::Malformed), Ok("307".into())]);
         let pretty = good.replace(',', ",\n  ");
         assert_eq!(verdicts(pretty.as_bytes()), [Ok("307".into())]);
+        let nested = format!("{},\n\"original\":\n{good}\n}}", &good[..good.len() - 1]);
+        assert_eq!(verdicts(nested.as_bytes()), [Ok("307".into())], "a field that is ignored is no line");
+        let after_array = format!("[1]\n{good}\n{good}");
+        assert_eq!(
+            verdicts(after_array.as_bytes()),
+            [Err(Reason::Malformed), Ok("307".into()), Ok("307".into())]
+        );
+        assert_eq!(
+            verdicts(format!("\u{feff}{good}\n{good}").as_bytes()),
+            [Ok("307".into()), Ok("307".into())]
+        );
         let broken_pretty = pretty.replace('}', "");
         assert_eq!(verdicts(broken_pretty.as_bytes()), [Err(Reason::Malformed)]);
     }

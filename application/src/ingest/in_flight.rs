@@ -1,11 +1,12 @@
 //! Deliveries between receipt and settlement, and the watermark below which all are finished.
 
 use crate::ports::{Delivery, PartitionId, Watermark};
+use domain::content_hash;
 use std::{
     collections::VecDeque,
     ops::Range,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -17,23 +18,25 @@ use super::refusals::Refused;
 pub(super) struct InFlight {
     pub(super) delivery: Delivery,
     unfinished: AtomicUsize,
-    unsettled: Arc<Unsettled>,
-    refuse: mpsc::Sender<Refused>,
+    route: Arc<RouteHandle>,
+    content: OnceLock<[u8; 16]>,
+}
+
+/// Where what becomes of a source's deliveries is told.
+pub(super) struct RouteHandle {
+    pub(super) unsettled: Arc<Unsettled>,
+    pub(super) refuse: mpsc::Sender<Refused>,
 }
 
 impl InFlight {
-    pub(super) fn new(
-        delivery: Delivery,
-        items: usize,
-        unsettled: &Arc<Unsettled>,
-        refuse: &mpsc::Sender<Refused>,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            delivery,
-            unfinished: AtomicUsize::new(items),
-            unsettled: Arc::clone(unsettled),
-            refuse: refuse.clone(),
-        })
+    pub(super) fn new(delivery: Delivery, items: usize, route: &Arc<RouteHandle>) -> Arc<Self> {
+        let (unfinished, route) = (AtomicUsize::new(items), Arc::clone(route));
+        Arc::new(Self { delivery, unfinished, route, content: OnceLock::new() })
+    }
+
+    /// The hash of the whole body, computed once.
+    pub(super) fn content_hash(&self) -> &[u8; 16] {
+        self.content.get_or_init(|| content_hash(&[&self.delivery.body]))
     }
 
     fn is_finished(&self) -> bool {
@@ -49,18 +52,29 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// The pulse is applied, known, or its dead letter is confirmed. Its settler looks when it is next woken.
-    pub(super) fn finish(self) {
-        if self.in_flight.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.in_flight.unsettled.changed.notify_one();
-        }
-    }
-
     /// Hands the pulse to the source's refusals; waits where they are behind.
     pub(super) async fn refuse(self, rejection: domain::Rejection) {
-        let refuse = self.in_flight.refuse.clone();
+        let refuse = self.in_flight.route.refuse.clone();
         // The other end is dropped only when the engine has failed and this task is about to be.
         let _ = refuse.send(Refused { origin: self, rejection }).await;
+    }
+}
+
+/// These pulses are applied, known, or their dead letters are confirmed. Settlers are woken once for all of them.
+pub(super) fn finish_all(origins: impl Iterator<Item = Origin>) {
+    let mut finished: Option<Arc<RouteHandle>> = None;
+    for Origin { in_flight, .. } in origins {
+        if in_flight.unfinished.fetch_sub(1, Ordering::AcqRel) > 1 {
+            continue;
+        }
+        if finished.as_ref().is_none_or(|route| !Arc::ptr_eq(route, &in_flight.route))
+            && let Some(other) = finished.replace(Arc::clone(&in_flight.route))
+        {
+            other.unsettled.changed.notify_one();
+        }
+    }
+    if let Some(route) = finished {
+        route.unsettled.changed.notify_one();
     }
 }
 
@@ -69,11 +83,19 @@ impl Origin {
 pub(super) struct Unsettled {
     partitions: Mutex<Vec<(PartitionId, VecDeque<Arc<InFlight>>)>>,
     changed: Notify,
+    count: AtomicUsize,
+}
+
+/// Deliveries that are finished and not settled yet.
+pub(super) struct Finished {
+    pub(super) watermark: Watermark,
+    deliveries: usize,
 }
 
 impl Unsettled {
     pub(super) fn add(&self, in_flight: Arc<InFlight>) {
         let partition = in_flight.delivery.partition;
+        self.count.fetch_add(1, Ordering::Relaxed);
         let mut partitions = self.partitions.lock().expect("no holder of this lock can panic");
         match partitions.iter_mut().find(|(id, _)| *id == partition) {
             Some((_, deliveries)) => deliveries.push_back(in_flight),
@@ -87,22 +109,30 @@ impl Unsettled {
     }
 
     /// Takes out what is finished from the front of each partition; says how far that is.
-    pub(super) fn advance(&self) -> Vec<Watermark> {
+    pub(super) fn advance(&self) -> Vec<Finished> {
         let mut partitions = self.partitions.lock().expect("no holder of this lock can panic");
-        let mut watermarks = Vec::new();
+        let mut finished = Vec::new();
         for (partition, deliveries) in partitions.iter_mut() {
-            let mut last = None;
-            while let Some(finished) = deliveries.pop_front_if(|delivery| delivery.is_finished()) {
-                last = Some(finished.delivery.sequence);
+            let (before, mut last) = (deliveries.len(), None);
+            while let Some(delivery) = deliveries.pop_front_if(|delivery| delivery.is_finished()) {
+                last = Some(delivery.delivery.sequence);
             }
-            watermarks.extend(last.map(|sequence| Watermark { partition: *partition, sequence }));
+            finished.extend(last.map(|sequence| Finished {
+                watermark: Watermark { partition: *partition, sequence },
+                deliveries: before - deliveries.len(),
+            }));
         }
         partitions.retain(|(_, deliveries)| !deliveries.is_empty());
-        watermarks
+        finished
     }
 
+    /// The source was told.
+    pub(super) fn settled(&self, finished: &Finished) {
+        self.count.fetch_sub(finished.deliveries, Ordering::Relaxed);
+    }
+
+    /// How many deliveries the source was not told of.
     pub(super) fn len(&self) -> usize {
-        let partitions = self.partitions.lock().expect("no holder of this lock can panic");
-        partitions.iter().map(|(_, deliveries)| deliveries.len()).sum()
+        self.count.load(Ordering::Relaxed)
     }
 }

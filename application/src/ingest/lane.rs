@@ -1,17 +1,30 @@
 //! A lane: all pulses of one shard, one batch at a time, in the order of their arrival.
 
-use super::{Limits, Tally, in_flight::Origin};
+use super::{
+    Limits, Tally,
+    in_flight::{Origin, finish_all},
+};
 use crate::{
     ports::{Batch, Outcome, PortError, PulseSink},
     retry::Dependency,
 };
 use domain::{Pulse, Reason, Rejection, Shard};
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     sync::{Semaphore, mpsc},
     time::{Instant, timeout_at},
 };
 use tracing::debug;
+
+/// Numbers batches for the whole program: a sink tells repetitions by the number, and outlives an engine.
+static BATCHES: AtomicU64 = AtomicU64::new(1);
 
 pub(super) struct LaneItem {
     pub(super) pulse: Pulse,
@@ -86,10 +99,8 @@ impl Lane {
     /// Applies batches until no reader is left and nothing waits.
     pub(super) async fn run(mut self) -> Result<(), PortError> {
         let mut waiting = VecDeque::new();
-        let mut number = 0;
         while self.fill(&mut waiting).await {
-            number += 1;
-            let (batch, origins) = self.next_batch(&mut waiting, number);
+            let (batch, origins) = self.next_batch(&mut waiting);
             let outcomes = self.dependency.hold(|| self.sink.apply(&batch)).await?;
             if outcomes.len() != batch.pulses.len() {
                 return Err(PortError::permanent(
@@ -100,11 +111,16 @@ impl Lane {
             debug!(shard = self.shard.0, pulses = batch.pulses.len(), "batch applied");
             self.tally.applied(&batch.pulses, &outcomes);
             self.room.add_permits(origins.len());
-            for (origin, outcome) in origins.into_iter().zip(outcomes) {
-                match outcome {
-                    Outcome::Counted | Outcome::Duplicate => origin.finish(),
-                    Outcome::Conflict => origin.refuse(conflict()).await,
+            let mut conflicts = Vec::new();
+            finish_all(origins.into_iter().zip(outcomes).filter_map(|(origin, outcome)| match outcome {
+                Outcome::Counted | Outcome::Duplicate => Some(origin),
+                Outcome::Conflict => {
+                    conflicts.push(origin);
+                    None
                 }
+            }));
+            for origin in conflicts {
+                origin.refuse(conflict()).await;
             }
         }
         Ok(())
@@ -128,21 +144,21 @@ impl Lane {
         true
     }
 
-    fn next_batch(&self, waiting: &mut VecDeque<(Instant, LaneItem)>, number: u64) -> (Batch, Vec<Origin>) {
+    fn next_batch(&self, waiting: &mut VecDeque<(Instant, LaneItem)>) -> (Batch, Vec<Origin>) {
         let count = waiting.len().min(self.batch_size);
         let (mut pulses, mut origins) = (Vec::with_capacity(count), Vec::with_capacity(count));
         let mut room = Batch::UNITS_MAX;
         let mut fits = |item: &LaneItem| {
             // A pulse has less than 10^16 whole units and its nanos make less than one more.
             let rest = room.checked_sub(item.pulse.amount.whole_units() + 1);
-            room = rest.unwrap_or(room);
-            rest.is_some()
+            rest.inspect(|rest| room = *rest).is_some()
         };
         while pulses.len() < count {
             let Some((_, item)) = waiting.pop_front_if(|(_, item)| fits(item)) else { break };
             pulses.push(item.pulse);
             origins.push(item.origin);
         }
+        let number = BATCHES.fetch_add(1, Ordering::Relaxed);
         (Batch { shard: self.shard, number, pulses }, origins)
     }
 }

@@ -23,11 +23,12 @@ pub use tally::{Tally, TallySnapshot};
 
 use crate::{
     decode::Decoder,
-    ports::{DeadLetters, PortError, PulseSink, PulseSource},
+    ports::{Batch, DeadLetters, PortError, PulseSink, PulseSource},
     retry::Dependency,
 };
 use domain::ShardCount;
-use in_flight::Unsettled;
+use futures_util::future::join_all;
+use in_flight::{RouteHandle, Unsettled};
 use lane::{Lane, LaneSender};
 use reader::Reader;
 use refusals::Refusals;
@@ -36,13 +37,15 @@ use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc,
     task::{JoinError, JoinSet},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{debug, info};
 
 /// How often an idle engine looks whether the last of its work is settled.
 const IDLE_CHECK: Duration = Duration::from_millis(50);
+/// How long a failed engine may take to settle what it had finished.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// A source, how to read it, and where what it refuses goes.
 #[derive(Clone)]
@@ -71,6 +74,17 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Values that nothing can be done with are held at the nearest that works; the settings refuse them before.
+    fn within_bounds(self) -> Self {
+        const A_DAY: Duration = Duration::from_hours(24);
+        Self {
+            batch_size: self.batch_size.clamp(1, Batch::PULSES_MAX),
+            batch_linger: self.batch_linger.min(A_DAY),
+            drain_timeout: self.drain_timeout.min(A_DAY),
+            until_idle: self.until_idle.map(|idle| idle.min(A_DAY)),
+        }
+    }
+
     /// How many pulses may wait in a lane or be applied by it: two batches.
     const fn lane_pulses(&self) -> usize {
         self.batch_size * 2
@@ -131,7 +145,9 @@ impl IngestPulses {
     ///
     /// # Errors
     /// See [`IngestError`]. Whatever the error, nothing was settled that is not durable.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), IngestError> {
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), IngestError> {
+        self.limits = self.limits.within_bounds();
+        self.tally.received(0);
         let (mut work, mut settlers) = (Work::new(), Work::new());
         let drained = CancellationToken::new();
         let stop = stop.child_token();
@@ -142,20 +158,37 @@ impl IngestPulses {
             .map(|route| self.start_route(route, &lanes, &stop, &drained, &mut work, &mut settlers))
             .collect();
         drop(lanes);
+        let result = self.watch(&routes, &stop, &drained, &mut work, &mut settlers).await;
+        if result.is_err() {
+            work.shutdown().await;
+            settlers.shutdown().await;
+            join_all(routes.iter().map(RunningRoute::hand_over)).await;
+        }
+        result
+    }
 
+    /// Waits for the tasks, and tells them when to stop and when all work is done.
+    async fn watch(
+        &self,
+        routes: &[RunningRoute],
+        stop: &CancellationToken,
+        drained: &CancellationToken,
+        work: &mut Work,
+        settlers: &mut Work,
+    ) -> Result<(), IngestError> {
         let mut drain_until = None;
         while !settlers.is_empty() {
             tokio::select! {
                 Some(ended) = work.join_next() => ended??,
                 Some(ended) = settlers.join_next() => ended??,
                 () = stop.cancelled(), if drain_until.is_none() => {
-                    info!(unsettled = unsettled(&routes), "stopping: no more is taken, what is in hand is finished");
+                    info!(unsettled = unsettled(routes), "stopping: no more is taken, what is in hand is finished");
                     drain_until = Some(Instant::now() + self.limits.drain_timeout);
                 }
                 () = sleep_until(drain_until.unwrap_or_else(Instant::now)), if drain_until.is_some() => {
-                    return Err(IngestError::DrainTimeout { unsettled: unsettled(&routes) });
+                    return Err(IngestError::DrainTimeout { unsettled: unsettled(routes) });
                 }
-                () = self.idle(&routes), if drain_until.is_none() => stop.cancel(),
+                () = self.idle(routes), if drain_until.is_none() => stop.cancel(),
             }
             if work.is_empty() {
                 drained.cancel();
@@ -205,8 +238,7 @@ impl IngestPulses {
                 dependency: Arc::clone(&dependency),
                 shards: self.shards,
                 lanes: lanes.to_vec(),
-                refuse,
-                unsettled: Arc::clone(&unsettled),
+                route: Arc::new(RouteHandle { unsettled: Arc::clone(&unsettled), refuse }),
                 tally: Arc::clone(&self.tally),
                 stop: stop.clone(),
             }
@@ -221,7 +253,7 @@ impl IngestPulses {
             }
             .run(),
         );
-        RunningRoute { dependency, unsettled }
+        RunningRoute { source: Arc::clone(&route.source), dependency, unsettled }
     }
 
     /// Ends when nothing was received for the idle time and nothing is unsettled; never where no idle time is set.
@@ -248,8 +280,25 @@ impl IngestPulses {
 
 /// What the engine watches of a route while it runs.
 struct RunningRoute {
+    source: Arc<dyn PulseSource>,
     dependency: Arc<Dependency>,
     unsettled: Arc<Unsettled>,
+}
+
+impl RunningRoute {
+    /// Settles once more what is finished and lets go of the source, where the engine has failed: what is durable need not
+    /// come again. Nothing is tried twice, and nothing is waited for longer than a moment.
+    async fn hand_over(&self) {
+        let hand_over = async {
+            for finished in self.unsettled.advance() {
+                self.source.settle(finished.watermark).await?;
+            }
+            self.source.close().await
+        };
+        if let Ok(Err(error)) = timeout(LAST_WORD, hand_over).await {
+            debug!(%error, "what was finished could not be settled any more; it is delivered again and recognised");
+        }
+    }
 }
 
 fn unsettled(routes: &[RunningRoute]) -> usize {

@@ -2,9 +2,8 @@
 
 use super::{
     Tally,
-    in_flight::{InFlight, Origin, Unsettled},
+    in_flight::{InFlight, Origin, RouteHandle},
     lane::{LaneItem, LaneSender},
-    refusals::Refused,
 };
 use crate::{
     decode::{Decoder, Item},
@@ -13,7 +12,6 @@ use crate::{
 };
 use domain::ShardCount;
 use std::sync::Arc;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// So many pulses are decoded before they are handed on: enough to spare the lanes' queues, few enough to stay small.
@@ -25,8 +23,7 @@ pub(super) struct Reader {
     pub(super) dependency: Arc<Dependency>,
     pub(super) shards: ShardCount,
     pub(super) lanes: Vec<LaneSender>,
-    pub(super) refuse: mpsc::Sender<Refused>,
-    pub(super) unsettled: Arc<Unsettled>,
+    pub(super) route: Arc<RouteHandle>,
     pub(super) tally: Arc<Tally>,
     pub(super) stop: CancellationToken,
 }
@@ -54,8 +51,8 @@ impl Reader {
         for delivery in deliveries {
             self.decoder.decode(&delivery, &mut items);
             pulses += items.len();
-            let in_flight = InFlight::new(delivery, items.len(), &self.unsettled, &self.refuse);
-            self.unsettled.add(Arc::clone(&in_flight));
+            let in_flight = InFlight::new(delivery, items.len(), &self.route);
+            self.route.unsettled.add(Arc::clone(&in_flight));
             for Item { index, bytes, pulse } in items.drain(..) {
                 let origin = Origin { in_flight: Arc::clone(&in_flight), item: index, bytes };
                 match pulse {
@@ -77,7 +74,8 @@ impl Reader {
     async fn hand_on(&self, chunk: &mut [Vec<LaneItem>]) {
         for (lane, items) in self.lanes.iter().zip(chunk) {
             if !items.is_empty() {
-                lane.send(std::mem::take(items)).await;
+                let next = Vec::with_capacity(items.len());
+                lane.send(std::mem::replace(items, next)).await;
             }
         }
     }

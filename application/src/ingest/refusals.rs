@@ -1,6 +1,9 @@
 //! Publishes what was refused, and finishes it once that is confirmed.
 
-use super::{Tally, in_flight::Origin};
+use super::{
+    Tally,
+    in_flight::{Origin, finish_all},
+};
 use crate::{
     ports::{DeadLetter, DeadLetters, PortError},
     retry::Dependency,
@@ -34,10 +37,10 @@ impl Refusals {
         while self.refused.recv_many(&mut refused, Self::AT_ONCE).await > 0 {
             let letters: Vec<DeadLetter> = refused.iter().map(|refused| self.letter(refused)).collect();
             self.dependency.hold(|| self.dead_letters.publish(&letters)).await?;
-            for Refused { origin, rejection } in refused.drain(..) {
+            finish_all(refused.drain(..).map(|Refused { origin, rejection }| {
                 self.tally.rejected(rejection.reason);
-                origin.finish();
-            }
+                origin
+            }));
         }
         Ok(())
     }
@@ -57,14 +60,16 @@ impl Refusals {
     }
 }
 
-/// The same for the same item of the same message: by the message's own id where it has one, else by its content.
+/// The same for the same bytes at the same place of the same message, which is known by its own id or its whole content.
 fn letter_id(source: &str, origin: &Origin) -> String {
     let delivery = &origin.in_flight.delivery;
     let item = origin.item.map_or_else(Vec::new, |item| item.to_be_bytes().to_vec());
-    let hash = match delivery.envelope.message_id.as_deref() {
-        Some(id) if !id.is_empty() => content_hash(&[source.as_bytes(), b"id", id.as_bytes(), &item]),
-        _ => content_hash(&[source.as_bytes(), b"body", &delivery.body, &item]),
+    let bytes = &delivery.body[origin.bytes.clone()];
+    let (kind, message): (&[u8], &[u8]) = match delivery.envelope.message_id.as_deref() {
+        Some(id) if !id.is_empty() => (b"id", id.as_bytes()),
+        _ => (b"body", origin.in_flight.content_hash()),
     };
+    let hash = content_hash(&[source.as_bytes(), kind, message, &item, bytes]);
     hash.iter().fold(String::with_capacity(32), |mut text, byte| {
         write!(text, "{byte:02x}").expect("writing to a string cannot fail");
         text

@@ -25,8 +25,9 @@ impl Settler {
                 () = self.unsettled.changed() => {}
                 () = self.drained.cancelled() => last = true,
             }
-            for watermark in self.unsettled.advance() {
-                self.dependency.hold(|| self.source.settle(watermark)).await?;
+            for finished in self.unsettled.advance() {
+                self.dependency.hold(|| self.source.settle(finished.watermark)).await?;
+                self.unsettled.settled(&finished);
             }
         }
         self.dependency.hold(|| self.source.close()).await

@@ -27,11 +27,11 @@ pub struct Tally {
 pub struct TallySnapshot {
     /// Messages received, those that came again included.
     pub messages: u64,
-    /// Pulses counted.
+    /// Pulses counted. One whose batch had to be repeated after a lost reply may stand under `duplicates` instead.
     pub counted: u64,
     /// Pulses whose identity was known with the same content.
     pub duplicates: u64,
-    /// Of the counted ones, those without an identity.
+    /// Pulses without an identity: all of them count.
     pub anonymous: u64,
     /// Pulses, or whole messages, that were refused and whose dead letter is confirmed, by reason.
     pub rejected: BTreeMap<Reason, u64>,

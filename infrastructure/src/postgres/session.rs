@@ -11,11 +11,11 @@ use sqlx::{
 use std::{future::Future, time::Duration};
 
 /// How long a statement may take on the server.
-const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
+const STATEMENT_LIMIT: Duration = Duration::from_mins(1);
 /// How long a statement may wait for a lock: as long as another writer of the same generation needs, as a rule.
 const LOCK_LIMIT: Duration = Duration::from_secs(30);
 /// How long a transaction may wait for us: a process that was paused must not hold its locks for ever.
-const IDLE_LIMIT: Duration = Duration::from_secs(60);
+const IDLE_LIMIT: Duration = Duration::from_mins(1);
 /// How much later than the server we give up ourselves: then it is the network or the server that hangs.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -33,6 +33,7 @@ pub(super) const READ: Kind = Kind("begin isolation level repeatable read read o
 ///
 /// `synchronous_commit` is left at `remote_apply`, which is stronger than `on`. The check of the connection exists from
 /// PostgreSQL 14 on: with it the server drops the locks of a client that is gone even in the middle of a statement.
+/// Compiling (`jit`) costs our few short statements more than it saves.
 const PREPARE: &str = "\
 select set_config('statement_timeout', $1, true),
     set_config('lock_timeout', $2, true),
@@ -41,6 +42,7 @@ select set_config('statement_timeout', $1, true),
         case current_setting('synchronous_commit') when 'remote_apply' then 'remote_apply' else 'on' end, true),
     case when current_setting('server_version_num')::integer >= 140000
         then set_config('client_connection_check_interval', '5000', true) end,
+    set_config('jit', 'off', true),
     current_setting('fsync') as fsync,
     current_setting('full_page_writes') as full_page_writes,
     current_setting('server_encoding') as encoding";

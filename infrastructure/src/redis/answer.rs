@@ -1,6 +1,6 @@
 //! What the scripts answer, read strictly.
 
-use super::{fault::Fault, keys, marks::Seen};
+use super::{fault::Fault, keys, marks::Seen, sum::Sum};
 use domain::{AccumulatorId, Shard, ShardCount, Timestamp};
 use redis::Value;
 
@@ -46,6 +46,11 @@ impl Values {
         .ok_or_else(|| unreadable("a number that is not negative", None))
     }
 
+    pub(super) fn sum(&mut self) -> Result<Sum, Fault> {
+        let bytes = self.bytes()?;
+        Sum::from_bytes(&bytes).ok_or_else(|| Fault::Storage(format!("{} is no sum", bytes.escape_ascii())))
+    }
+
     pub(super) fn timestamp(&mut self) -> Result<Timestamp, Fault> {
         let (seconds, nanos) = (self.text()?, self.number()?);
         match (seconds.parse(), u32::try_from(nanos)) {
@@ -67,7 +72,7 @@ impl Values {
 }
 
 /// A number as Redis stores it: digits only.
-pub(super) fn parse_number(bytes: &[u8]) -> Option<u64> {
+fn parse_number(bytes: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(bytes).ok()?;
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }

@@ -1,6 +1,6 @@
 //! A batch as the script takes it: identities once each, amounts summed up by row.
 
-use super::{keys, script::Invocation};
+use super::{script::Invocation, sum::Sum};
 use application::ports::{Batch, Outcome};
 use domain::{
     Amount, Fingerprint, HourWindow, IdentityKey, ProductSku, Pulse, PulseDigest, TenantId, UsageKey,
@@ -25,8 +25,7 @@ pub(super) struct PreparedBatch {
     pulses: Vec<Place>,
     ids: Vec<Identity>,
     rows: Vec<Row>,
-    units: u64,
-    nanos: u64,
+    sum: Sum,
     anonymous: usize,
 }
 
@@ -51,11 +50,8 @@ struct Identity {
 
 #[derive(Debug)]
 struct Row {
-    part: u8,
     key: Vec<u8>,
-    units: u64,
-    nanos: u64,
-    pulses: u32,
+    sum: Sum,
 }
 
 impl PreparedBatch {
@@ -72,8 +68,7 @@ impl PreparedBatch {
             pulses: Vec::with_capacity(batch.len()),
             ids: Vec::with_capacity(batch.len()),
             rows: Vec::new(),
-            units: 0,
-            nanos: 0,
+            sum: Sum::default(),
             anonymous: 0,
         };
         let mut rows = HashMap::with_capacity(batch.len());
@@ -105,54 +100,49 @@ impl PreparedBatch {
         }
     }
 
-    /// Adds the pulse to its row, and returns which one it is. Sums stay below [`Batch::UNITS_MAX`] units, and below
-    /// [`Batch::PULSES_MAX`] times 10^9 nanos.
+    /// Adds the pulse to its row, and returns which one it is.
     fn add<'a>(&mut self, pulse: &'a Pulse, rows: &mut HashMap<RowKey<'a>, usize>) -> usize {
         let key = (&pulse.tenant, &pulse.product_sku, &pulse.use_unity, pulse.hour);
         let index = *rows.entry(key).or_insert_with(|| {
             let mut key = Vec::with_capacity(64);
             UsageKey::encode_of(pulse, &mut key);
-            self.rows.push(Row { part: keys::part(&key), key, units: 0, nanos: 0, pulses: 0 });
+            self.rows.push(Row { key, sum: Sum::default() });
             self.rows.len() - 1
         });
-        let (units, nanos) = (pulse.amount.whole_units(), u64::from(pulse.amount.sub_nanos()));
-        let row = &mut self.rows[index];
-        row.units += units;
-        row.nanos += nanos;
-        row.pulses += 1;
-        self.units += units;
-        self.nanos += nanos;
+        let (units, nanos) = (pulse.amount.whole_units(), pulse.amount.sub_nanos());
+        self.rows[index].sum.add(units, nanos);
+        self.sum.add(units, nanos);
         index
     }
 
     /// How many arguments [`Self::write`] adds, and about how many bytes they have.
     pub(super) fn size(&self) -> (usize, usize) {
-        let rows: usize = self.rows.iter().map(|row| row.key.len() + 48).sum();
-        (7 + self.ids.len() + 5 * self.rows.len(), 128 + 51 * self.ids.len() + rows)
+        let rows: usize = self.rows.iter().map(|row| row.key.len() + 16).sum();
+        (7 + self.ids.len() + self.rows.len(), 64 + (16 + DETAIL + FINGERPRINT) * self.ids.len() + rows)
     }
 
     /// Adds the arguments of the script that follow the number of the batch.
     pub(super) fn write(&self, invocation: &mut Invocation) {
+        let mut sums = Vec::with_capacity(16 * self.rows.len());
+        for row in &self.rows {
+            sums.extend_from_slice(&row.sum.to_bytes());
+        }
         let mut details = Vec::with_capacity(DETAIL * self.ids.len());
-        let mut contents = Vec::with_capacity(6 * self.ids.len());
+        let mut contents = Vec::with_capacity(FINGERPRINT * self.ids.len());
         for id in &self.ids {
-            push_digits::<4>(id.row as u64 + 1, &mut details);
-            push_digits::<16>(id.amount.whole_units(), &mut details);
-            push_digits::<9>(u64::from(id.amount.sub_nanos()), &mut details);
+            let row = u16::try_from(id.row).expect("a batch has at most 4,000 rows");
+            details.extend_from_slice(&row.to_be_bytes());
+            details.extend_from_slice(&id.amount.whole_units().to_be_bytes());
+            details.extend_from_slice(&id.amount.sub_nanos().to_be_bytes());
             contents.extend_from_slice(&id.content.0);
         }
-        invocation
-            .arg(self.pulses.len())
-            .arg(self.ids.len())
-            .arg(self.anonymous)
-            .arg(self.units)
-            .arg(self.nanos);
-        invocation.arg(&details[..]).arg(&contents[..]);
+        invocation.arg(self.pulses.len()).arg(self.ids.len()).arg(self.anonymous);
+        invocation.arg(&self.sum.to_bytes()[..]).arg(&sums[..]).arg(&details[..]).arg(&contents[..]);
         for id in &self.ids {
             invocation.arg(&id.digest.0[..]);
         }
         for row in &self.rows {
-            invocation.arg(row.part).arg(&row.key[..]).arg(row.units).arg(row.nanos).arg(row.pulses);
+            invocation.arg(&row.key[..]);
         }
     }
 
@@ -183,30 +173,6 @@ impl PreparedBatch {
 
 type RowKey<'a> = (&'a TenantId, &'a ProductSku, &'a UsageUnit, HourWindow);
 
-/// Digits of one identity in the details: its row, and the units and nanos of its amount.
-const DETAIL: usize = 4 + 16 + 9;
-
-/// Appends the number in so many digits. They suffice: a batch has at most 4,000 rows, an amount less than 10^16 units.
-fn push_digits<const DIGITS: usize>(mut number: u64, out: &mut Vec<u8>) {
-    let mut digits = [b'0'; DIGITS];
-    for digit in digits.iter_mut().rev() {
-        *digit += u8::try_from(number % 10).expect("one digit");
-        number /= 10;
-    }
-    out.extend_from_slice(&digits);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digits_fill_their_width() {
-        let mut out = Vec::new();
-        push_digits::<4>(4_000, &mut out);
-        push_digits::<16>(9_999_999_999_999_999, &mut out);
-        push_digits::<9>(7, &mut out);
-        assert_eq!(out, b"40009999999999999999000000007");
-        assert_eq!(out.len(), DETAIL);
-    }
-}
+/// Bytes of one identity in the details: its row, and the units and nanos of its amount.
+const DETAIL: usize = 2 + 8 + 4;
+const FINGERPRINT: usize = 6;

@@ -1,9 +1,11 @@
 //! Generations from sealing to deletion.
 
-use super::{RedisAccumulator, answer, answer::Answer, fault::Fault, keys, milliseconds, rows, script};
+use super::{
+    RedisAccumulator, answer, answer::Answer, fault::Fault, keys, milliseconds, rows, script, sum::Sum,
+};
 use application::ports::{GenerationStore, PortError, SealedGeneration, UsageRow};
 use async_trait::async_trait;
-use domain::{Shard, Timestamp, TotalAmount, UsageTotal};
+use domain::{Shard, Timestamp};
 use redis::Value;
 
 #[async_trait]
@@ -34,18 +36,8 @@ impl GenerationStore for RedisAccumulator {
     }
 }
 
-/// The totals of a sealed generation as they are stored.
-struct StoredTotal {
-    units: u64,
-    nanos: u64,
-    pulses: u64,
-}
-
-impl StoredTotal {
-    const fn total(&self) -> UsageTotal {
-        UsageTotal { amount: TotalAmount::from_parts(self.units, self.nanos), pulses: self.pulses }
-    }
-}
+/// How many lists of names one step of a deletion deletes: those of a million rows.
+const LISTS_MAX: u32 = 256;
 
 impl RedisAccumulator {
     /// Seals to make room where the sums come near the end of what stays exact.
@@ -77,7 +69,7 @@ impl RedisAccumulator {
     async fn find_sealed(&self, shard: Shard, generation: u64) -> Result<Option<SealedGeneration>, Fault> {
         let mut ask = redis::pipe();
         ask.cmd("HMGET").arg(keys::sealed(shard, generation));
-        ask.arg(&["units", "nanos", "count", "seconds", "nanoseconds"]);
+        ask.arg(&["total", "seconds", "nanoseconds"]);
         // Asked for second, so that a deletion in between is not taken for a loss.
         ask.cmd("HMGET").arg(keys::meta(shard)).arg(&["accumulator", "generation", "deleted"]);
         let (sealed, meta): (Vec<Value>, Vec<Value>) = self.link.query_all(&ask).await?;
@@ -98,41 +90,27 @@ impl RedisAccumulator {
             };
         }
         let mut sealed = answer::Values::new(sealed);
-        let stored =
-            StoredTotal { units: sealed.number()?, nanos: sealed.number()?, pulses: sealed.number()? };
-        let sealed_at = sealed.timestamp()?;
-        Ok(Some(SealedGeneration { accumulator, shard, generation, total: stored.total(), sealed_at }))
+        let (total, sealed_at) = (sealed.sum()?.total(), sealed.timestamp()?);
+        Ok(Some(SealedGeneration { accumulator, shard, generation, total, sealed_at }))
     }
 
     async fn delete_sealed(&self, sealed: &SealedGeneration) -> Result<(), Fault> {
-        let SealedGeneration { accumulator, shard, generation, total, .. } = *sealed;
-        // The parts of a total add up to 128 bits, which the script cannot compare; they no longer change, so what is
-        // compared here is compared there by its digits.
-        let mut ask = redis::cmd("HMGET");
-        ask.arg(keys::sealed(shard, generation)).arg(&["units", "nanos", "count"]);
-        let stored: Vec<Value> = self.link.query(&ask).await?;
-        let seen = self.marks.get(shard);
-        let mut call = script::DELETE.on(&keys::meta(shard), 9, 160);
-        self.guard_for(&mut call, Some(accumulator), seen);
-        call.arg(generation);
-        if stored.first() == Some(&Value::Nil) {
-            call.arg("").arg("").arg("");
-        } else {
-            let mut values = answer::Values::new(stored);
-            let stored =
-                StoredTotal { units: values.number()?, nanos: values.number()?, pulses: values.number()? };
-            if stored.total() != total {
-                return Err(Fault::Refused(format!(
-                    "generation {generation} of shard {shard} holds {} units of {} pulses, and the ledger {} of {}",
-                    stored.total().amount,
-                    stored.pulses,
-                    total.amount,
-                    total.pulses
-                )));
-            }
-            call.arg(stored.units).arg(stored.nanos).arg(stored.pulses);
+        let mut list = Some(0);
+        while let Some(first) = list {
+            list = self.delete_from(sealed, first).await?;
         }
-        call.arg(keys::PARTS);
+        Ok(())
+    }
+
+    /// One step of a deletion; returns the list of names to go on with.
+    async fn delete_from(&self, sealed: &SealedGeneration, list: u32) -> Result<Option<u32>, Fault> {
+        let SealedGeneration { accumulator, shard, generation, total, .. } = *sealed;
+        let seen = self.marks.get(shard);
+        let mut call = script::DELETE.on(&keys::meta(shard), 8, 160);
+        self.guard_for(&mut call, Some(accumulator), seen);
+        // A total that no sum can hold is not that of any generation.
+        let expected = Sum::of(total).map(|sum| sum.to_bytes().to_vec()).unwrap_or_default();
+        call.arg(generation).arg(&expected[..]).arg(list).arg(LISTS_MAX);
         let answer = self.link.run(&script::DELETE, &call).await?;
         let refused = |reason: String| {
             Err(Fault::Refused(format!(
@@ -140,11 +118,21 @@ impl RedisAccumulator {
             )))
         };
         match answer::read(shard, seen, Some(self.shards), answer)? {
-            Answer::Done(mut values) => self.note(shard, seen, &mut values),
+            Answer::Done(mut values) => self.note(shard, seen, &mut values).map(|()| None),
             Answer::Other(word, mut values) => match &word[..] {
+                b"more" => {
+                    let next = values.number()?;
+                    u32::try_from(next).map(Some).map_err(|_| answer::unknown(&word))
+                }
                 b"active" => refused(format!("it is not sealed, generation {} is active", values.number()?)),
                 b"gap" => refused(format!("generation {} comes first", values.number()?)),
-                b"changed" => refused("its totals have changed since it was sealed".to_owned()),
+                b"other" => {
+                    let found = values.sum()?.total();
+                    refused(format!(
+                        "it holds {} units of {} pulses, and the ledger has {} of {}",
+                        found.amount, found.pulses, total.amount, total.pulses
+                    ))
+                }
                 b"lost" => Err(lost(shard, generation)),
                 _ => Err(answer::unknown(&word)),
             },

@@ -2,8 +2,9 @@
 //!
 //! | key | holds |
 //! |---|---|
-//! | `pulse:{S}:meta` | accumulator, number of shards, generation, sequence, buckets, totals, counters, last batches |
-//! | `pulse:{S}:agg:G:P` | the rows of generation G, spread over 256 parts: units, nanos and pulses of each key |
+//! | `pulse:{S}:meta` | accumulator, number of shards, generation, sequence, buckets, total, counters, last batches |
+//! | `pulse:{S}:agg:G` | the rows of generation G: usage key to sum |
+//! | `pulse:{S}:names:G:N` | the usage keys of generation G in the order of their appearance, 4,096 to a list |
 //! | `pulse:{S}:gen:G` | what the sealed generation G comes to, and when it was sealed |
 //! | `pulse:{S}:ids:B` | the identities of bucket B, each with the fingerprint of its content |
 //!
@@ -22,6 +23,7 @@ mod script;
 mod settings;
 mod shards;
 mod sink;
+mod sum;
 
 pub use settings::{RedisDurability, RedisSettings};
 

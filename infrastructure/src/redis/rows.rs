@@ -1,92 +1,47 @@
-//! The rows of a generation, read part by part.
+//! The rows of a generation, read list by list.
 
-use super::{answer::parse_number, fault::Fault, keys, keys::suffix, link::Link};
+use super::{fault::Fault, keys, link::Link, sum::Sum};
 use application::ports::UsageRow;
-use domain::{Shard, TotalAmount, UsageKey, UsageTotal};
-use std::collections::BTreeMap;
+use domain::{Shard, UsageKey};
 
-/// How many hashes are looked at in one call, and how many fields are taken from them together; a hash that alone has
-/// more is taken alone.
-const HASHES_MAX: u32 = 32;
-const FIELDS_MAX: u64 = 16_384;
-
-/// Reads the hash with the number `part` and as many of the next as stay within bounds.
+/// Reads one list of names and the sums under them.
+///
+/// A name is written once, by the same step that makes its row, so the lists are all rows and each of them once.
 pub(super) async fn read(
     link: &Link,
     shard: Shard,
     generation: u64,
     part: u32,
 ) -> Result<(Vec<UsageRow>, Option<u32>), Fault> {
-    let end = part.saturating_add(HASHES_MAX).min(keys::PARTS);
-    if part >= end {
+    let mut ask = redis::cmd("LRANGE");
+    ask.arg(keys::names(shard, generation, part)).arg(0).arg(-1);
+    let names: Vec<Vec<u8>> = link.query(&ask).await?;
+    if names.is_empty() {
         return Ok((Vec::new(), None));
     }
-    let mut ask = redis::pipe();
-    for number in part..end {
-        ask.cmd("HLEN").arg(keys::rows(shard, generation, number));
+    let mut ask = redis::cmd("HMGET");
+    ask.arg(keys::rows(shard, generation)).arg(&names);
+    let sums: Vec<Option<Vec<u8>>> = link.query(&ask).await?;
+    // Deleted in between: the rows of a generation go all at once.
+    if sums.iter().all(Option::is_none) {
+        return Ok((Vec::new(), None));
     }
-    let lengths: Vec<u64> = link.query_all(&ask).await?;
-    let mut fields = 0;
-    let fitting = lengths.iter().take_while(|length| {
-        fields += **length;
-        fields <= FIELDS_MAX
-    });
-    let next = part + u32::try_from(fitting.count()).expect("at most as many as were asked for").max(1);
-    let mut ask = redis::pipe();
-    for (number, length) in (part..next).zip(&lengths) {
-        if *length > 0 {
-            ask.cmd("HGETALL").arg(keys::rows(shard, generation, number));
-        }
-    }
-    let hashes: Vec<Vec<(Vec<u8>, Vec<u8>)>> =
-        if ask.is_empty() { Vec::new() } else { link.query_all(&ask).await? };
-    let mut rows = Vec::with_capacity(hashes.iter().map(Vec::len).sum::<usize>() / 2);
-    for hash in hashes {
-        rows.extend(decode(hash)?);
-    }
-    Ok((rows, (next < keys::PARTS).then_some(next)))
+    let rows = names
+        .iter()
+        .zip(&sums)
+        .map(|(name, sum)| row(name, sum.as_deref()))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok((rows, (names.len() >= keys::NAMES).then_some(part.saturating_add(1))))
 }
 
-#[derive(Default)]
-struct Sums {
-    units: u64,
-    nanos: u64,
-    pulses: u64,
-}
-
-/// Puts the fields of a hash together; anything unknown is an error, because it would be left out of the books.
-fn decode(fields: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Vec<UsageRow>, Fault> {
-    let mut sums = BTreeMap::<Vec<u8>, Sums>::new();
-    for (mut field, value) in fields {
-        let kind = field.pop();
-        let value = parse_number(&value).ok_or_else(|| damaged("a sum that is not a number", &value))?;
-        let row = sums.entry(field).or_default();
-        match kind {
-            Some(suffix::UNITS) => row.units = value,
-            Some(suffix::NANOS) => row.nanos = value,
-            Some(suffix::PULSES) => row.pulses = value,
-            other => {
-                return Err(damaged(
-                    "a field that counts nothing known",
-                    &other.into_iter().collect::<Vec<_>>(),
-                ));
-            }
-        }
-    }
-    let row = |(key, sums): (Vec<u8>, Sums)| {
-        let key = UsageKey::decode(&key).map_err(|_| damaged("a field that is no usage key", &key))?;
-        if sums.pulses == 0 {
-            return Err(damaged("a sum of no pulses", key.tenant.as_str().as_bytes()));
-        }
-        let total =
-            UsageTotal { amount: TotalAmount::from_parts(sums.units, sums.nanos), pulses: sums.pulses };
-        Ok(UsageRow { key, total })
-    };
-    sums.into_iter().map(row).collect()
-}
-
-fn damaged(what: &str, bytes: &[u8]) -> Fault {
-    Fault::Storage(format!("the rows hold {what}: {}", bytes.escape_ascii()))
+/// Anything unreadable is an error, because it would be left out of the books.
+fn row(name: &[u8], sum: Option<&[u8]>) -> Result<UsageRow, Fault> {
+    let damaged = |what: &str| Fault::Storage(format!("the row {} {what}", name.escape_ascii()));
+    let key = UsageKey::decode(name).map_err(|_| damaged("has a name that is no usage key"))?;
+    let sum =
+        Sum::from_bytes(sum.ok_or_else(|| damaged("is missing"))?).ok_or_else(|| damaged("holds no sum"))?;
+    let total = sum.total();
+    if total.pulses == 0 { Err(damaged("counts no pulse")) } else { Ok(UsageRow { key, total }) }
 }
 
 #[cfg(test)]
@@ -94,7 +49,7 @@ mod tests {
     use super::*;
     use domain::{HourWindow, ProductSku, TenantId, UsageUnit};
 
-    fn field(suffix: &[u8]) -> Vec<u8> {
+    fn name() -> Vec<u8> {
         let key = UsageKey {
             tenant: TenantId::new("t").unwrap(),
             product_sku: ProductSku::new("s").unwrap(),
@@ -103,36 +58,25 @@ mod tests {
         };
         let mut bytes = Vec::new();
         key.encode(&mut bytes);
-        bytes.extend_from_slice(suffix);
         bytes
     }
 
     #[test]
-    fn fields_of_a_row_are_put_together() {
-        let fields = vec![
-            (field(b"c"), b"3".to_vec()),
-            (field(b"n"), b"2500000000".to_vec()),
-            (field(b"u"), b"9007199254740993".to_vec()),
-        ];
-        let rows = decode(fields).unwrap();
-        assert_eq!(rows.len(), 1);
-        assert_eq!(rows[0].total.amount.to_string(), "9007199254740995.5");
-        assert_eq!(rows[0].total.pulses, 3);
+    fn a_row_is_its_name_and_its_sum() {
+        let mut sum = Sum::default();
+        sum.add(307, 500_000_000);
+        let row = row(&name(), Some(&sum.to_bytes())).unwrap();
+        assert_eq!(row.key.tenant.as_str(), "t");
+        assert_eq!((row.total.amount.to_string().as_str(), row.total.pulses), ("307.5", 1));
     }
 
     #[test]
-    fn anything_unknown_is_an_error() {
-        let broken = [
-            (field(b"x"), b"1".to_vec()),
-            (field(b"c"), b"-1".to_vec()),
-            (field(b"c"), b"1.5".to_vec()),
-            (field(b"c"), b"".to_vec()),
-            (field(b"u"), b"1".to_vec()),
-            (b"c".to_vec(), b"1".to_vec()),
-            (b"".to_vec(), b"1".to_vec()),
-        ];
-        for fields in broken {
-            assert!(decode(vec![fields.clone()]).is_err(), "{fields:?}");
-        }
+    fn anything_unreadable_is_an_error() {
+        let mut sum = Sum::default();
+        assert!(row(&name(), Some(&sum.to_bytes())).is_err(), "no pulse");
+        sum.add(1, 0);
+        assert!(row(&name(), None).is_err(), "no sum");
+        assert!(row(&name(), Some(b"1")).is_err(), "another kind of sum");
+        assert!(row(&name()[1..], Some(&sum.to_bytes())).is_err(), "another kind of name");
     }
 }

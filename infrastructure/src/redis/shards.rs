@@ -10,12 +10,11 @@ use super::{
 };
 use application::ports::{AccumulatorShards, PortError, ShardBirth, ShardMark, ShardState};
 use async_trait::async_trait;
-use domain::{Shard, TotalAmount, UsageTotal};
+use domain::Shard;
 use redis::Value;
 
 /// The fields of meta that [`state`] reads, in its order; `create.lua` answers the same.
-const FIELDS: [&str; 8] =
-    ["accumulator", "shards", "generation", "sequence", "deleted", "units", "nanos", "count"];
+const FIELDS: [&str; 6] = ["accumulator", "shards", "generation", "sequence", "deleted", "total"];
 
 #[async_trait]
 impl AccumulatorShards for RedisAccumulator {
@@ -94,9 +93,6 @@ fn state(values: &mut Values) -> Result<ShardState, Fault> {
         generation: values.number()?,
         sequence: values.number()?,
         deleted: values.number()?,
-        active: UsageTotal {
-            amount: TotalAmount::from_parts(values.number()?, values.number()?),
-            pulses: values.number()?,
-        },
+        active: values.sum()?.total(),
     })
 }

@@ -5,7 +5,7 @@ use application::ports::{
     FlushReceipt, SealedGeneration, ShardRegistry, UsageFilter, UsageLedger, UsageReader, UsageRow,
 };
 use domain::{ShardCount, UsageTotal};
-use futures_util::{StreamExt, TryStreamExt, future, stream};
+use futures_util::{StreamExt, TryStreamExt, future};
 use infrastructure::{postgres::PostgresLedger, test_servers::postgres::PostgresServer};
 use sqlx::{Connection, Executor, PgConnection};
 use std::{
@@ -14,7 +14,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -78,13 +78,15 @@ create trigger slow_upsert after insert on hourly_usage for each statement execu
 create constraint trigger slow_commit after insert on flushes deferrable initially deferred
     for each row execute function slow()";
 
-/// Waits until a statement that begins like this runs.
+/// Waits until a statement that begins like this runs: one that takes long.
 async fn wait_for_statement(url: &str, start: &str) {
     const RUNNING: &str = "\
         select exists (select from pg_stat_activity where state = 'active' and application_name = 'pulse-ingestor'
             and starts_with(query, $1))";
     let mut connection = PgConnection::connect(url).await.unwrap();
+    let began = Instant::now();
     while !sqlx::query_scalar::<_, bool>(RUNNING).bind(start).fetch_one(&mut connection).await.unwrap() {
+        assert!(began.elapsed() < Duration::from_secs(30), "`{start}` does not run");
         tokio::task::yield_now().await;
     }
 }
@@ -100,7 +102,6 @@ async fn a_server_killed_in_the_middle_of_a_write_keeps_exact_books() {
         Moment::Part(0),
         Moment::Part(3),
         Moment::Part(19),
-        Moment::Statement("copy"),
         Moment::Statement("insert into hourly_usage"),
         Moment::Statement("commit"),
         Moment::Returned,
@@ -129,8 +130,8 @@ async fn a_server_killed_in_the_middle_of_a_write_keeps_exact_books() {
         let (result, ()) = future::join(doomed, death).await;
         match (moment, result) {
             (Moment::Returned, result) => assert!(result.unwrap().written),
-            // That the statement was over when the kill came is possible, but not for those that sleep.
-            (Moment::Statement("copy") | Moment::Part(_), Ok(receipt)) => assert!(receipt.written),
+            // The last part may be asked for when there is little left to do.
+            (Moment::Part(_), Ok(receipt)) => assert!(receipt.written),
             (_, result) => assert!(result.unwrap_err().is_transient(), "{moment:?}"),
         }
         let restart = Arc::clone(&server);

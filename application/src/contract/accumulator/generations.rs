@@ -66,15 +66,15 @@ pub async fn a_sealed_generation_changes_no_more(fixture: &impl AccumulatorFixtu
 /// Also with thousands of rows, and with nothing at all.
 pub async fn a_sealed_total_is_the_sum_of_its_rows(fixture: &impl AccumulatorFixture) {
     let program = Program::first(fixture).await;
-    let pulses: Vec<Pulse> = (0..6_000)
-        .map(|n| with_sku(&format!("sku-{}", n % 2_500), pulse(&n.to_string(), &format!("{n}.5"))))
+    let pulses: Vec<Pulse> = (0..12_000)
+        .map(|n| with_sku(&format!("sku-{}", n % 5_000), pulse(&n.to_string(), &format!("{n}.5"))))
         .map(
             |pulse| {
                 if pulse.amount.whole_units() % 2 == 0 { Pulse { identity: None, ..pulse } } else { pulse }
             },
         )
         .collect();
-    for batch in pulses.chunks(1_500) {
+    for batch in pulses.chunks(3_000) {
         program.apply(batch).await;
     }
     program.seal(1, later(60)).await;

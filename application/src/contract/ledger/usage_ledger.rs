@@ -96,30 +96,30 @@ pub async fn a_generation_of_a_stranger_is_refused(books: &impl FreshBooks) {
 /// Two crons at once: the generation counts once, and both know that it does.
 pub async fn of_writers_at_the_same_time_one_writes(books: &impl FreshBooks) {
     let first = registered(books).await;
-    let writers = [first, books.open().await, books.open().await, books.open().await];
+    let ledgers = [first, books.open().await, books.open().await, books.open().await];
     let mut expected = UsageTotal::default();
     for generation in 1..=5 {
         let rows: Vec<UsageRow> = (0..50).map(|hour| row(hour, "0.1", 1)).collect();
         let generation = sealed(SHARD, generation, &rows);
         expected = expected.checked_add(generation.total).expect("a small sum");
-        let writes = writers.iter().map(|writer| write_until_known(writer, &generation, &rows));
+        let writes = ledgers.iter().map(|writer| write_until_known(writer, &generation, &rows));
         let receipts = future::join_all(writes).await;
         let written: Vec<bool> =
             receipts.iter().map(|receipt| receipt.as_ref().expect("all know").written).collect();
         assert_eq!(written.iter().filter(|written| **written).count(), 1, "{written:?}");
     }
-    let booked = read(&writers[0], &UsageFilter::default()).await;
+    let booked = read(&ledgers[0], &UsageFilter::default()).await;
     assert_eq!(sealed(SHARD, 1, &booked).total, expected);
 }
 
 /// Rows that are new to all, met by all at once, in any order.
 pub async fn shards_add_to_one_hour_at_the_same_time(books: &impl FreshBooks) {
     let first = registered(books).await;
-    let writers = [first, books.open().await, books.open().await, books.open().await];
+    let ledgers = [first, books.open().await, books.open().await, books.open().await];
     let mut rows: Vec<UsageRow> = (0..200).map(|hour| row(hour, "0.000000001", 1)).collect();
     for generation in 1..=2 {
         rows.reverse();
-        let writes = writers.iter().zip(0..).map(|(writer, shard)| {
+        let writes = ledgers.iter().zip(0..).map(|(writer, shard)| {
             let (generation, rows) = (sealed(Shard(shard), generation, &rows), &rows);
             async move { write_until_known(writer, &generation, rows).await }
         });
@@ -128,7 +128,7 @@ pub async fn shards_add_to_one_hour_at_the_same_time(books: &impl FreshBooks) {
         }
     }
     let expected: Vec<UsageRow> = (0..200).map(|hour| row(hour, "0.000000008", 8)).collect();
-    assert_books(&writers[0], &[2; 4], &expected).await;
+    assert_books(&ledgers[0], &[2; 4], &expected).await;
 }
 
 /// Far past what a double or 64 bits hold exactly.

@@ -1,16 +1,24 @@
 -- Counts the pulses of a batch whose identity is not known, and remembers their identities.
 --
--- ARGV[5..13]: writer, number of the batch, pulses in it, identities, pulses without identity, units and nanos of the
--- whole batch, details, fingerprints. Then the digests of the identities, then five arguments for each row: part, usage
--- key, units, nanos, pulses. Details are 29 digits for each identity: its row (from 1), and the units and nanos of its
--- pulse; fingerprints are six bytes each. Both are taken apart only where they are needed.
+-- ARGV[5..13]: writer, number of the batch, pulses in it, identities, pulses without identity, the sum of the batch, the
+-- sums of its rows, one detail for each identity, one fingerprint (6 bytes) for each identity. Then the digests of the
+-- identities, then the usage keys of the rows.
+--
+-- A sum is 16 bytes, as it is stored: units (8 bytes), nanos below a unit (4), pulses (4), big-endian. A detail is 14
+-- bytes: row from 0 (2), units (8), nanos (4) of the pulse; it is only read for an identity that is known.
 --
 -- Answers 'ok', generation, sequence, and index and stored fingerprint of each identity that was known; or 'full' and
--- the generation, where the totals would come too near to the end of what stays exact.
+-- the generation, where the sums would come too near to the end of what they can hold.
+local NUMBER, PULSES, IDS, ANONYMOUS, TOTAL, SUMS, DETAILS, FINGERPRINTS, FIRST_ID = 6, 7, 8, 9, 10, 11, 12, 13, 14
+-- The high half of the units stays below 2^31, the number of pulses below 2^32.
+local HIGH_END, PULSES_END = 2147483000, 4290000000
+-- How many names of rows a list holds, and how many pairs one HSET takes: unpack takes less than 8,000 values.
+local NAMES, PAIRS = 4096, 3000
+
 local writer = 'w:' .. ARGV[5]
-local number, pulses, ids, anonymous = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local meta = redis.call('HMGET', META, 'accumulator', 'shards', 'generation', 'sequence', 'buckets', 'units', 'nanos',
-  'count', 'counted', 'duplicates', 'anonymous', writer)
+local number, ids, anonymous = tonumber(ARGV[NUMBER]), tonumber(ARGV[IDS]), tonumber(ARGV[ANONYMOUS])
+local meta = redis.call('HMGET', META, 'accumulator', 'shards', 'generation', 'sequence', 'buckets', 'total', 'rows',
+  'counted', 'duplicates', 'anonymous', writer)
 local refused = refusal(meta[1], meta[2], meta[3], meta[4])
 if refused then return refused end
 local generation, sequence = meta[3], tonumber(meta[4])
@@ -18,13 +26,12 @@ local generation, sequence = meta[3], tonumber(meta[4])
 -- A repetition of the writer's latest batch changes nothing. An earlier one can only be a command that was long on its
 -- way: nobody waits for its answer any more.
 local repeated = false
-if meta[12] then
-  local latest = tonumber(string.match(meta[12], '^(%d+)@'))
+if meta[11] then
+  local latest = tonumber(string.match(meta[11], '^(%d+)@'))
   if number < latest then return {'stale', string.format('%.0f', latest)} end
   repeated = number == latest
 end
 
-local FIRST_ID = 14
 local FIRST_ROW = FIRST_ID + ids
 local newest
 local known, known_count = {}, 0
@@ -54,72 +61,90 @@ end
 if repeated then return reply end
 
 local counted = ids - known_count + anonymous
-if counted > 0 and (tonumber(meta[6]) + tonumber(ARGV[10]) > 9.0e18
-    or tonumber(meta[7]) + tonumber(ARGV[11]) > 9.0e18) then
-  return {'full', generation}
+local rows, total = {}, meta[6]
+local names, old_names = {}, tonumber(meta[7])
+if counted > 0 then
+  -- Units are added up as two halves of 32 bits each, nanos and pulses as they are: whatever a batch adds or takes back,
+  -- no part comes near 2^53, so every step is exact, and the carries are put right at the end.
+  local read, write, floor = struct.unpack, struct.pack, math.floor
+  local function sum(high, low, nanos, pulses)
+    local carry = floor(nanos / 1000000000)
+    nanos, low = nanos - carry * 1000000000, low + carry
+    carry = floor(low / 4294967296)
+    return write('>I4I4I4I4', high + carry, low - carry * 4294967296, nanos, pulses)
+  end
+
+  -- The sums of the batch hold its known identities as well. They are taken back.
+  local taken, all_high, all_low, all_nanos = {}, 0, 0, 0
+  for i in pairs(known) do
+    local row, high, low, nanos = read('>I2I4I4I4', ARGV[DETAILS], i * 14 - 13)
+    local back = taken[row] or {0, 0, 0, 0}
+    taken[row] = {back[1] + high, back[2] + low, back[3] + nanos, back[4] + 1}
+    all_high, all_low, all_nanos = all_high + high, all_low + low, all_nanos + nanos
+  end
+
+  local high, low, nanos, pulses = read('>I4I4I4I4', meta[6])
+  local more_high, more_low, more_nanos, more_pulses = read('>I4I4I4I4', ARGV[TOTAL])
+  if high + more_high > HIGH_END or pulses + more_pulses > PULSES_END then return {'full', generation} end
+  total = sum(high + more_high - all_high, low + more_low - all_low, nanos + more_nanos - all_nanos, pulses + counted)
+
+  local stored = redis.call('HMGET', PREFIX .. 'agg:' .. generation, unpack(ARGV, FIRST_ROW))
+  local sums = ARGV[SUMS]
+  local n = 0
+  for row = 0, #ARGV - FIRST_ROW do
+    local high, low, nanos, pulses = read('>I4I4I4I4', sums, row * 16 + 1)
+    local back = taken[row]
+    if back then
+      high, low, nanos, pulses = high - back[1], low - back[2], nanos - back[3], pulses - back[4]
+    end
+    -- A row whose pulses are all known does not appear.
+    if pulses > 0 then
+      local key, old = ARGV[FIRST_ROW + row], stored[row + 1]
+      if old then
+        local old_high, old_low, old_nanos, old_pulses = read('>I4I4I4I4', old)
+        high, low, nanos, pulses = high + old_high, low + old_low, nanos + old_nanos, pulses + old_pulses
+      else
+        names[#names + 1] = key
+      end
+      rows[n + 1], rows[n + 2] = key, sum(high, low, nanos, pulses)
+      n = n + 2
+    end
+  end
 end
 local counts = {
-  'sequence', sequence + 1, 'count', meta[8] + counted, 'counted', meta[9] + counted,
-  'duplicates', meta[10] + pulses - counted, 'anonymous', meta[11] + anonymous,
-  writer, ARGV[6] .. '@' .. generation,
+  'sequence', sequence + 1, 'total', total, 'rows', old_names + #names, 'counted', meta[8] + counted,
+  'duplicates', meta[9] + ARGV[PULSES] - counted, 'anonymous', meta[10] + anonymous,
+  writer, ARGV[NUMBER] .. '@' .. generation,
 }
 
 -- Nothing was written up to here. Nothing below can fail on storage that only these scripts have written to.
 if ids > known_count then
-  -- unpack takes less than 8,000 values.
-  for from = 1, ids, 2000 do
+  local fingerprints = ARGV[FINGERPRINTS]
+  for from = 1, ids, PAIRS do
     local fields, n = {}, 0
-    for i = from, math.min(from + 1999, ids) do
+    for i = from, math.min(from + PAIRS - 1, ids) do
       if not known[i] then
-        fields[n + 1] = ARGV[FIRST_ID + i - 1]
-        fields[n + 2] = string.sub(ARGV[13], i * 6 - 5, i * 6)
+        fields[n + 1], fields[n + 2] = ARGV[FIRST_ID + i - 1], string.sub(fingerprints, i * 6 - 5, i * 6)
         n = n + 2
       end
     end
     if n > 0 then redis.call('HSET', newest, unpack(fields)) end
   end
 end
-
-if counted > 0 then
-  local rows = PREFIX .. 'agg:' .. generation .. ':'
-  -- The sums of the batch hold what is known; it is taken back out, amount by amount, where anything else counts.
-  local known_in_row = {}
-  for i in pairs(known) do
-    local row = tonumber(string.sub(ARGV[12], i * 29 - 28, i * 29 - 25))
-    known_in_row[row] = (known_in_row[row] or 0) + 1
-  end
-  local row = 0
-  for a = FIRST_ROW, #ARGV, 5 do
-    row = row + 1
-    local count = ARGV[a + 4]
-    if known_in_row[row] then count = count - known_in_row[row] end
-    if count ~= 0 then
-      local part, key = rows .. ARGV[a], ARGV[a + 1]
-      redis.call('HINCRBY', part, key .. 'u', ARGV[a + 2])
-      if ARGV[a + 3] ~= '0' then redis.call('HINCRBY', part, key .. 'n', ARGV[a + 3]) end
-      redis.call('HINCRBY', part, key .. 'c', count)
-    end
-  end
-  redis.call('HINCRBY', META, 'units', ARGV[10])
-  if ARGV[11] ~= '0' then redis.call('HINCRBY', META, 'nanos', ARGV[11]) end
-  for i in pairs(known) do
-    local at = i * 29 - 28
-    local row = tonumber(string.sub(ARGV[12], at, at + 3))
-    local a = FIRST_ROW + row * 5 - 5
-    local units = string.match(string.sub(ARGV[12], at + 4, at + 19), '^0*(%d+)$')
-    local nanos = string.match(string.sub(ARGV[12], at + 20, at + 28), '^0*(%d+)$')
-    local part, key = rows .. ARGV[a], ARGV[a + 1]
-    local counts_at_all = known_in_row[row] < tonumber(ARGV[a + 4])
-    -- HINCRBY does not take '-0' for a number.
-    if units ~= '0' then
-      redis.call('HINCRBY', META, 'units', '-' .. units)
-      if counts_at_all then redis.call('HINCRBY', part, key .. 'u', '-' .. units) end
-    end
-    if nanos ~= '0' then
-      redis.call('HINCRBY', META, 'nanos', '-' .. nanos)
-      if counts_at_all then redis.call('HINCRBY', part, key .. 'n', '-' .. nanos) end
-    end
-  end
+for from = 1, #rows, 2 * PAIRS do
+  redis.call('HSET', PREFIX .. 'agg:' .. generation, unpack(rows, from, math.min(from + 2 * PAIRS - 1, #rows)))
+end
+-- A hash of short values is searched from its front until it has grown; one value of more than 64 bytes makes it a table
+-- at once. It stands under a name that no list has.
+if old_names == 0 and #names > 0 then
+  redis.call('HSET', PREFIX .. 'agg:' .. generation, '', string.rep('-', 65))
+end
+local from = 1
+while from <= #names do
+  local place = old_names + from - 1
+  local to = math.min(#names, from + NAMES - place % NAMES - 1)
+  redis.call('RPUSH', PREFIX .. 'names:' .. generation .. ':' .. math.floor(place / NAMES), unpack(names, from, to))
+  from = to + 1
 end
 redis.call('HSET', META, unpack(counts))
 reply[3] = sequence + 1

@@ -1,13 +1,13 @@
--- Makes a shard unless it is there. ARGV[5]: the time in milliseconds, by which the first bucket of identities opens.
--- ARGV[6..7]: accumulator and number of shards of the new shard; ARGV[1..2] are empty, so that any shard is answered.
+-- Makes a shard unless it is there. ARGV[5]: the time in milliseconds, from which the shard's clock starts. ARGV[6..7]:
+-- accumulator and number of shards of the new shard; ARGV[1..2] are empty, so that any shard is answered.
 -- Answers 'ok' and where the shard stands.
-local FIELDS = {'accumulator', 'shards', 'generation', 'sequence', 'deleted', 'units', 'nanos', 'count'}
+local FIELDS = {'accumulator', 'shards', 'generation', 'sequence', 'deleted', 'total'}
 local meta = redis.call('HMGET', META, unpack(FIELDS))
 if not meta[1] then
   -- What this program has seen before cannot be made anew.
   if tonumber(ARGV[4]) > 0 then return {'missing'} end
   redis.call('HSET', META, 'accumulator', ARGV[6], 'shards', ARGV[7], 'generation', '1', 'sequence', '1',
-    'deleted', '0', 'units', '0', 'nanos', '0', 'count', '0', 'counted', '0', 'duplicates', '0', 'anonymous', '0',
+    'deleted', '0', 'total', string.rep('\0', 16), 'rows', '0', 'counted', '0', 'duplicates', '0', 'anonymous', '0',
     'ids_dropped', '0', 'buckets', '1@0', 'clock', '0', 'latest', ARGV[5])
   meta = redis.call('HMGET', META, unpack(FIELDS))
 end

@@ -1,7 +1,9 @@
 -- What every step checks before it writes anything: the shard is there, is ours, and is where the caller last saw it
 -- or further. KEYS[1] is the shard's meta. ARGV[1..4]: accumulator, number of shards (both empty where any will do),
--- generation and sequence that the caller has seen. Counts are below 2^53 and may be computed with; amounts are not,
--- and are only ever handed on as text.
+-- generation and sequence that the caller has seen.
+--
+-- Lua has doubles only. Counts and numbers of all kinds stay below 2^53. Amounts do not: they are computed with in parts
+-- (see apply.lua) or not at all.
 local META = KEYS[1]
 local PREFIX = string.sub(META, 1, -5)
 

@@ -60,15 +60,15 @@ for _, key in ipairs(dropped) do
   ids_dropped = ids_dropped + redis.call('HLEN', key)
   redis.call('UNLINK', key)
 end
-redis.call('HSET', PREFIX .. 'gen:' .. meta.generation, 'units', meta.units, 'nanos', meta.nanos, 'count', meta.count,
-  'seconds', seconds, 'nanoseconds', nanoseconds)
+redis.call('HSET', PREFIX .. 'gen:' .. meta.generation, 'total', meta.total, 'rows', meta.rows, 'seconds', seconds,
+  'nanoseconds', nanoseconds)
 -- Writers that have not written since the generation before the sealed one are gone, or have forgotten.
 for field, value in pairs(meta) do
   if string.sub(field, 1, 2) == 'w:' and tonumber(string.match(value, '@(%d+)$')) < generation - 1 then
     redis.call('HDEL', META, field)
   end
 end
-redis.call('HSET', META, 'generation', generation + 1, 'sequence', sequence + 1, 'units', '0', 'nanos', '0',
-  'count', '0', 'ids_dropped', ids_dropped, 'buckets', table.concat(buckets, ','),
+redis.call('HSET', META, 'generation', generation + 1, 'sequence', sequence + 1, 'total', string.rep('\0', 16),
+  'rows', '0', 'ids_dropped', ids_dropped, 'buckets', table.concat(buckets, ','),
   'clock', string.format('%.0f', clock), 'latest', string.format('%.0f', latest))
 return {'ok', generation + 1, sequence + 1}

@@ -1,0 +1,229 @@
+//! Opens the stores that the settings name: the one place where a port meets its adapter.
+
+use crate::{
+    clock,
+    settings::{Accumulator, Counting, Ledger, Stores},
+};
+use anyhow::Context;
+use application::{
+    flush_usage::{FlushError, FlushSummary, FlushUsage},
+    open_shards::{OpenError, open_shards},
+    ports::{
+        AccumulatorShards, DeadLetters, GenerationStore, PortError, PulseSink, Registration, ShardRegistry,
+        UsageLedger, UsageReader,
+    },
+    report_usage::PendingUsage,
+    retry::Dependency,
+};
+use domain::{AccumulatorId, ShardCount};
+use infrastructure::{
+    postgres::{PostgresLedger, PostgresSettings},
+    redis::{RedisAccumulator, RedisDurability, RedisSettings},
+    sqlite::{EmbeddedSettings, EmbeddedStore, ServiceLock},
+};
+use std::{path::Path, sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// How long a command that is not a mode waits for servers that are away.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Connections to PostgreSQL: one each for the flush, the marks and a reader, and one to spare.
+const LEDGER_CONNECTIONS: u32 = 4;
+
+/// The books.
+pub(crate) struct Books {
+    /// Writes them.
+    pub(crate) ledger: Arc<dyn UsageLedger>,
+    /// Remembers the accumulator.
+    pub(crate) registry: Arc<dyn ShardRegistry>,
+    /// Reads them.
+    pub(crate) reader: Arc<dyn UsageReader>,
+}
+
+/// The books, and the accumulator before them.
+pub(crate) struct Backends {
+    /// The books.
+    pub(crate) books: Books,
+    /// Counts.
+    pub(crate) sink: Arc<dyn PulseSink>,
+    /// Its shards.
+    pub(crate) shards: Arc<dyn AccumulatorShards>,
+    /// Their generations.
+    pub(crate) generations: Arc<dyn GenerationStore>,
+    /// How many shards there are.
+    pub(crate) shard_count: ShardCount,
+    /// What operators call the accumulator.
+    pub(crate) sink_name: &'static str,
+    /// Both together, for what needs both: its absence is told once.
+    pub(crate) dependency: Arc<Dependency>,
+    /// The embedded file as the place of what is refused, where it counts.
+    pub(crate) dead_letters: Option<Arc<dyn DeadLetters>>,
+}
+
+impl Ledger {
+    /// Opens the books; `migrate` brings their tables up to date first.
+    pub(crate) async fn open(&self, counting: &Counting, migrate: bool) -> Result<Books, PortError> {
+        match self {
+            Self::Postgres(url) => {
+                let ledger = PostgresLedger::connect(&PostgresSettings {
+                    url: url.clone(),
+                    max_connections: LEDGER_CONNECTIONS,
+                    allow_unsafe_durability: false,
+                })
+                .await?;
+                if migrate {
+                    ledger.migrate().await?;
+                }
+                Ok(Books::of(&Arc::new(ledger)))
+            }
+            Self::Embedded(file) => Ok(Books::of(&embedded(file, counting).await?)),
+        }
+    }
+}
+
+impl Books {
+    fn of<B: UsageLedger + ShardRegistry + UsageReader>(books: &Arc<B>) -> Self {
+        Self {
+            ledger: Arc::clone(books) as _,
+            registry: Arc::clone(books) as _,
+            reader: Arc::clone(books) as _,
+        }
+    }
+}
+
+impl Backends {
+    /// Opens both; `migrate` brings the tables of the books up to date first.
+    pub(crate) async fn open(stores: &Stores, counting: &Counting, migrate: bool) -> Result<Self, PortError> {
+        match (&stores.accumulator, &stores.ledger) {
+            (Accumulator::Redis(redis), ledger) => {
+                let books = ledger.open(counting, migrate).await?;
+                let accumulator = RedisAccumulator::connect(&RedisSettings {
+                    durability: if redis.strict { RedisDurability::Strict } else { RedisDurability::AtRisk },
+                    ..RedisSettings::new(redis.url.clone(), counting.shards, counting.dedupe_window)
+                })
+                .await?;
+                Ok(Self::of(&Arc::new(accumulator), books, counting.shards, stores.sink_name(), None))
+            }
+            (Accumulator::Embedded(file), ledger) => {
+                let store = embedded(file, counting).await?;
+                let books = if ledger.file() == Some(file) {
+                    Books::of(&store)
+                } else {
+                    ledger.open(counting, migrate).await?
+                };
+                let dead_letters: Arc<dyn DeadLetters> = Arc::clone(&store) as _;
+                Ok(Self::of(&store, books, ShardCount::ONE, stores.sink_name(), Some(dead_letters)))
+            }
+        }
+    }
+
+    fn of<A: PulseSink + AccumulatorShards + GenerationStore>(
+        accumulator: &Arc<A>,
+        books: Books,
+        shard_count: ShardCount,
+        sink_name: &'static str,
+        dead_letters: Option<Arc<dyn DeadLetters>>,
+    ) -> Self {
+        Self {
+            books,
+            sink: Arc::clone(accumulator) as _,
+            shards: Arc::clone(accumulator) as _,
+            generations: Arc::clone(accumulator) as _,
+            shard_count,
+            sink_name,
+            dependency: Arc::new(dependency(sink_name)),
+            dead_letters,
+        }
+    }
+
+    /// As [`Self::open`], waiting for servers that are away.
+    pub(crate) async fn open_held(stores: &Stores, counting: &Counting) -> anyhow::Result<Self> {
+        let opened = dependency(stores.sink_name()).hold(|| Self::open(stores, counting, true)).await;
+        opened.with_context(|| format!("cannot open {stores}"))
+    }
+
+    /// Makes or finds the shards, waiting for stores that are away.
+    pub(crate) async fn open_shards(&self) -> anyhow::Result<Registration> {
+        let proposal = AccumulatorId::from_bytes(uuid::Uuid::new_v4().into_bytes());
+        let registry = self.books.registry.as_ref();
+        let open = || async {
+            match open_shards(registry, self.shards.as_ref(), proposal, self.shard_count, clock::now()).await
+            {
+                Err(OpenError::Port(error)) if error.is_transient() => Err(error),
+                result => Ok(result),
+            }
+        };
+        Ok(self.dependency.hold(open).await??)
+    }
+
+    /// One flush, waiting for stores that are away.
+    pub(crate) async fn flush(&self) -> anyhow::Result<FlushSummary> {
+        let flush = FlushUsage {
+            shards: Arc::clone(&self.shards),
+            generations: Arc::clone(&self.generations),
+            ledger: Arc::clone(&self.books.ledger),
+            registry: Arc::clone(&self.books.registry),
+        };
+        let run = || async {
+            match flush.run(clock::now()).await {
+                Err(FlushError::Port(error)) if error.is_transient() => Err(error),
+                result => Ok(result),
+            }
+        };
+        Ok(self.dependency.hold(run).await??)
+    }
+
+    /// Where what is not flushed is found.
+    pub(crate) fn pending(&self) -> PendingUsage {
+        PendingUsage {
+            registry: Arc::clone(&self.books.registry),
+            shards: Arc::clone(&self.shards),
+            generations: Arc::clone(&self.generations),
+        }
+    }
+
+    /// Refuses settings that ask for another number of shards than there is.
+    pub(crate) async fn check_shard_count(&self) -> anyhow::Result<()> {
+        match self.books.registry.registration().await? {
+            Some(Registration { shards: stored, .. }) if stored != self.shard_count => {
+                Err(OpenError::ShardCount { stored, wanted: self.shard_count }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a flush and a start depend on, by the name that the logs use.
+fn dependency(accumulator: &str) -> Dependency {
+    Dependency::new(format!("{accumulator} or ledger"))
+}
+
+async fn embedded(file: &Path, counting: &Counting) -> Result<Arc<EmbeddedStore>, PortError> {
+    let settings =
+        EmbeddedSettings { dedupe_window: counting.dedupe_window, ..EmbeddedSettings::new(file.to_owned()) };
+    EmbeddedStore::open(&settings).await.map(Arc::new)
+}
+
+/// Takes the place of the one service on the embedded file, where there is one.
+///
+/// # Errors
+/// Where another process has it: says which, and what to do.
+pub(crate) fn lock_service(stores: &Stores) -> anyhow::Result<Vec<ServiceLock>> {
+    let mut files = [stores.accumulator.file(), stores.ledger.file()];
+    if files[0] == files[1] {
+        files[1] = None;
+    }
+    let locks: Result<_, _> = files.into_iter().flatten().map(EmbeddedStore::lock_service).collect();
+    Ok(locks?)
+}
+
+/// Bounds what waits for servers that are away, for commands that somebody waits for.
+pub(crate) async fn patiently<T, E>(work: impl Future<Output = Result<T, E>>) -> anyhow::Result<T>
+where
+    E: Into<anyhow::Error>,
+{
+    match timeout(PATIENCE, work).await {
+        Ok(result) => result.map_err(Into::into),
+        Err(_) => Err(anyhow::anyhow!("a server was away for more than {} s", PATIENCE.as_secs()))
+            .context("nothing is lost: repeat the command when it is back"),
+    }
+}

@@ -1,0 +1,285 @@
+//! The command line.
+#![expect(clippy::doc_markdown, reason = "these doc comments are the help text, printed as they are")]
+
+use crate::hours::HourBound;
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
+use domain::{HourWindow, ProductSku, TenantId, UsageUnit};
+use std::{path::PathBuf, time::Duration};
+
+/// Usage metering that adds up: counts every pulse exactly once and keeps hourly totals.
+///
+/// Give modes to run (they combine in one process), or one command. Settings come from the environment and from .env
+/// in the working directory; `app settings` explains each.
+#[derive(Debug, Parser)]
+#[command(name = "app", version, about, long_about, after_help = EXAMPLES, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) modes: Modes,
+
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
+
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  app --standalone                           everything on one embedded file, no server needed
+  app --worker                               count from RabbitMQ into Redis
+  app --cron                                 move what was counted to PostgreSQL, hourly
+  app --worker --cron                        both in one process
+  app --worker --until-idle 5s               take what is there, flush it, stop
+  app ingest examples/flights-day.ndjson     count a file
+  app usage --tenant UA                      show the totals of a tenant
+
+Results go to standard output, logs to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage or settings.
+SIGTERM and Ctrl-C finish what is in hand; a second one gives up.";
+
+/// What runs until it is stopped.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Modes")]
+pub(crate) struct Modes {
+    /// Take messages from the sources and count them.
+    #[arg(long, group = "taking")]
+    pub(crate) worker: bool,
+
+    /// Move what was counted to the ledger, on FLUSH_SCHEDULE and once at the start.
+    #[arg(long)]
+    pub(crate) cron: bool,
+
+    /// Worker and cron on one embedded file: no server, no configuration.
+    #[arg(long, group = "taking", conflicts_with = "cron")]
+    pub(crate) standalone: bool,
+
+    /// Stop by itself this long after the last message, with everything settled and flushed [example: 5s].
+    #[arg(long, value_name = "TIME", requires = "taking", value_parser = humantime::parse_duration)]
+    pub(crate) until_idle: Option<Duration>,
+}
+
+impl Modes {
+    /// Whether any mode was asked for.
+    pub(crate) const fn any(self) -> bool {
+        self.worker || self.cron || self.standalone
+    }
+}
+
+/// Flags that stand for a setting.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Settings")]
+pub(crate) struct Overrides {
+    /// The embedded file [setting: PULSE_DB, default: pulse.db].
+    #[arg(long, global = true, value_name = "FILE", value_parser = NonEmptyStringValueParser::new())]
+    db: Option<String>,
+
+    /// What is logged: error, warn, info, debug, trace, or a list [setting: LOG_LEVEL].
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = NonEmptyStringValueParser::new())]
+    log_level: Option<String>,
+
+    /// How it is logged: pretty or json [setting: LOG_FORMAT].
+    #[arg(long, global = true, value_name = "FORMAT", value_parser = NonEmptyStringValueParser::new())]
+    log_format: Option<String>,
+}
+
+impl Overrides {
+    /// The settings that were given, by their names.
+    pub(crate) fn into_settings(self) -> impl Iterator<Item = (&'static str, String)> {
+        [("PULSE_DB", self.db), ("LOG_LEVEL", self.log_level), ("LOG_FORMAT", self.log_format)]
+            .into_iter()
+            .filter_map(|(name, value)| value.map(|value| (name, value)))
+    }
+}
+
+/// What runs and ends.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Take in NDJSON: one pulse, or an array of pulses, a line.
+    #[command(long_about = INGEST, after_help = "Examples:
+  app ingest january.ndjson february.ndjson.gz
+  zcat february.ndjson.gz | app ingest -")]
+    Ingest(Ingest),
+    /// Print the hourly totals, billed and not yet flushed ones told apart.
+    #[command(after_help = "Examples:
+  app usage --tenant UA --from 2013-01-01T00:00:00Z --to 2013-02-01T00:00:00Z
+  app usage --billed --csv > billed.csv
+  app usage --json | jq 'select(.status == \"pending\")'")]
+    Usage(Usage),
+    /// Move everything that was counted to the ledger once, and return when it is there.
+    #[command(after_help = "Example:
+  app flush && app usage --billed")]
+    Flush,
+    /// Create or upgrade the tables of the ledger, and return. The modes do it at their start too.
+    #[command(after_help = "Example:
+  LEDGER_URL=postgres://pulse:pulse@127.0.0.1/pulse app migrate")]
+    Migrate,
+    /// Publish made-up pulses, or the lines of a file, as load for tests and demonstrations.
+    #[command(after_help = "Examples:
+  app populate --to rabbitmq --total-messages 1000000 --workers-number 2 --buffer-size 1000
+  app populate --to rabbitmq --total-messages 10000 --duplicates 10 --seed 7 --count-out expected.csv
+  app populate --to rabbitmq --from january.ndjson.gz")]
+    Populate(Populate),
+    /// Print the reference of all settings as Markdown.
+    #[command(after_help = "Example:
+  app settings --env-example > .env")]
+    Settings(SettingsReference),
+    /// Say whether another process of this program does its work, for the health check of a container.
+    #[command(long_about = HEALTH, after_help = "Example:
+  docker compose exec worker app health")]
+    Health(Health),
+}
+
+const HEALTH: &str = "\
+Say whether another process of this program does its work, for the health check of a container: it runs, is not \
+stopped, and holds its connections to RabbitMQ (a worker) and Redis (a worker or a cron) as the settings name them. \
+PostgreSQL is left out: counting goes on without it.
+
+The exit code is 0 when it is healthy and 1 otherwise. Linux only.";
+
+const INGEST: &str = "\
+Take in NDJSON: one pulse, or an array of pulses, a line. Gzip is recognised by itself.
+
+With RABBITMQ_URL set, each good line is published and confirmed. Otherwise it is counted in the embedded file, and \
+durable when the program returns.
+
+It is safe to kill and to repeat: a line that carries no id is known by the file it stands in and everything before \
+it. So the same file is counted once, a file that has grown adds its new lines, and equal lines of two files are two \
+pulses. Lines that cannot be read are listed with their number and the reason, and do not stop the rest; the exit code \
+is 0 when every line was dealt with, listed ones included.";
+
+/// Arguments of `app ingest`.
+#[derive(Args, Debug)]
+pub(crate) struct Ingest {
+    /// The files to read; `-` is standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// The name by which lines of standard input are known when they carry no id.
+    #[arg(long, value_name = "NAME", default_value = "-", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) stdin_name: String,
+}
+
+/// Arguments of `app usage`.
+#[derive(Args, Debug)]
+pub(crate) struct Usage {
+    /// One JSON object a line; amounts are strings, so that no reader rounds them.
+    #[arg(long, conflicts_with = "csv")]
+    pub(crate) json: bool,
+
+    /// Comma-separated values with a header.
+    #[arg(long)]
+    pub(crate) csv: bool,
+
+    /// Only what the ledger holds, without what is not yet flushed.
+    #[arg(long)]
+    pub(crate) billed: bool,
+
+    /// Only this tenant.
+    #[arg(long, value_parser = |text: &str| TenantId::new(text))]
+    pub(crate) tenant: Option<TenantId>,
+
+    /// Only this product.
+    #[arg(long, value_name = "SKU", value_parser = |text: &str| ProductSku::new(text))]
+    pub(crate) product_sku: Option<ProductSku>,
+
+    /// Only this unit.
+    #[arg(long, value_name = "UNIT", value_parser = |text: &str| UsageUnit::new(text))]
+    pub(crate) use_unity: Option<UsageUnit>,
+
+    /// Only hours from this one on: a date, or a full hour in RFC 3339.
+    #[arg(long, value_name = "TIME", value_parser = HourBound)]
+    pub(crate) from: Option<HourWindow>,
+
+    /// Only hours before this one: a date, or a full hour in RFC 3339.
+    #[arg(long, value_name = "TIME", value_parser = HourBound)]
+    pub(crate) to: Option<HourWindow>,
+}
+
+/// Arguments of `app populate`.
+#[derive(Args, Debug)]
+pub(crate) struct Populate {
+    /// Where to publish.
+    #[arg(long)]
+    pub(crate) to: Target,
+
+    /// The format of the messages.
+    #[arg(long, default_value = "pulse")]
+    pub(crate) format: Format,
+
+    /// How many messages to publish, repeated ones included [default: 10000, or the whole file].
+    #[arg(long, value_name = "N")]
+    pub(crate) total_messages: Option<u64>,
+
+    /// How many publishers, each with a connection of its own.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) workers_number: u16,
+
+    /// How many messages each publisher has under way without a confirmation.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) buffer_size: u32,
+
+    /// Publish the lines of this NDJSON file instead, one a message; gzip is recognised by itself.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tenants", "skus", "hours", "items_per_message", "start"])]
+    pub(crate) from: Option<PathBuf>,
+
+    /// Write here the totals that must come out, each pulse counted once, as `app usage --billed --csv` prints them.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) count_out: Option<PathBuf>,
+
+    /// Of the messages, this many percent repeat an earlier one.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=90))]
+    pub(crate) duplicates: u8,
+
+    /// How many tenants.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) tenants: u32,
+
+    /// How many products.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) skus: u32,
+
+    /// Over how many hours the pulses spread.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) hours: u32,
+
+    /// The first of these hours: a date, or a full hour in RFC 3339.
+    #[arg(long, value_name = "TIME", default_value = "2026-01-01", value_parser = HourBound)]
+    pub(crate) start: HourWindow,
+
+    /// How many pulses a message holds.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) items_per_message: u32,
+
+    /// The same seed makes the same pulses with the same ids [default: by chance; the summary names it].
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+}
+
+/// Where `app populate` publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Target {
+    /// The queue or the exchange that RABBITMQ_* names.
+    Rabbitmq,
+}
+
+/// What `app populate` publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Native pulses.
+    Pulse,
+}
+
+/// Arguments of `app settings`.
+#[derive(Args, Debug)]
+pub(crate) struct SettingsReference {
+    /// Print a file to copy to .env instead.
+    #[arg(long)]
+    pub(crate) env_example: bool,
+}
+
+/// Arguments of `app health`.
+#[derive(Args, Debug)]
+pub(crate) struct Health {
+    /// The process to look at; in a container the program itself is number 1.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) pid: u32,
+}

@@ -1,0 +1,38 @@
+//! Logs, to standard error.
+
+use crate::{progress, settings::Log};
+use std::io::{self, IsTerminal, Write};
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+
+/// Starts logging for the whole program; a second call does nothing.
+pub(crate) fn start(log: &Log) {
+    let filter = EnvFilter::builder().parse_lossy(&log.level);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(BesideBars);
+    let _ = if log.json {
+        builder.json().flatten_event(true).try_init()
+    } else {
+        let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        builder.with_ansi(colours).try_init()
+    };
+}
+
+/// Standard error, with progress bars out of the way while a line is written.
+struct BesideBars;
+
+impl<'a> MakeWriter<'a> for BesideBars {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        Self
+    }
+}
+
+impl Write for BesideBars {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        progress::bars().suspend(|| io::stderr().lock().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().lock().flush()
+    }
+}

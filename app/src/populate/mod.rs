@@ -1,0 +1,179 @@
+//! `app populate`: load for tests and demonstrations.
+
+mod generator;
+mod load;
+
+use crate::{
+    cli::{Format, Populate, Target},
+    clock, ingest, progress,
+    settings::{Fault, Settings},
+    usage::{Layout, Renderer, Status},
+};
+use anyhow::Context;
+use application::retry::Dependency;
+use domain::UsageTotals;
+use generator::Recipe;
+use indicatif::ProgressBar;
+use infrastructure::rabbitmq::{RabbitmqPublisher, RabbitmqSettings};
+use load::{Chunk, FileLoad, Load, MadeLoad};
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    path::Path,
+    sync::Arc,
+};
+use tokio::{select, task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+const MESSAGES_DEFAULT: u64 = 10_000;
+
+/// Publishes the load, each message confirmed, and prints what it was.
+///
+/// # Errors
+/// [`crate::settings::Faults`] where a setting is lacking; otherwise why not everything was published.
+pub(crate) async fn run(
+    arguments: Populate,
+    settings: &Settings,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let (Target::Rabbitmq, Format::Pulse) = (arguments.to, arguments.format);
+    let broker = settings.rabbitmq().ok_or_else(|| {
+        crate::settings::Faults::from(Fault::lacking(
+            "RABBITMQ_URL",
+            "app populate --to rabbitmq",
+            "use `app ingest FILE`, which needs no server",
+        ))
+    })?;
+    let seed = arguments.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0);
+    let load = Arc::new(match &arguments.from {
+        Some(file) => Load::File(Box::new(FileLoad::new(
+            ingest::open(vec![file.clone()], "-")?,
+            arguments.total_messages,
+            (seed, arguments.duplicates),
+            settings.decoder(),
+            arguments.count_out.is_some(),
+        ))),
+        None => Load::Made(MadeLoad::new(
+            recipe(&arguments, seed),
+            arguments.total_messages.unwrap_or(MESSAGES_DEFAULT),
+        )),
+    });
+    let job = Arc::new(Job {
+        broker: broker.clone(),
+        bar: progress::messages(load.total()),
+        load,
+        buffer: usize::try_from(arguments.buffer_size)?,
+        counts: arguments.count_out.is_some(),
+        dependency: Dependency::new("rabbitmq"),
+        stop,
+    });
+    let start = Instant::now();
+    let done = publish_all(&job, arguments.workers_number).await;
+    job.bar.finish_and_clear();
+    let Published { messages, totals } = done?;
+    if let Some(file) = &arguments.count_out {
+        write_totals(file, totals).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let mut out = io::stdout().lock();
+    write!(
+        out,
+        "{messages} messages published and confirmed in {seconds:.1} s ({:.0}/s)",
+        rate(messages, seconds)
+    )?;
+    writeln!(out, "{}", if arguments.from.is_none() { format!(", seed {seed}") } else { String::new() })?;
+    anyhow::ensure!(!job.stop.is_cancelled(), "stopped before the end");
+    Ok(())
+}
+
+fn recipe(arguments: &Populate, seed: u64) -> Recipe {
+    Recipe {
+        seed,
+        tenants: arguments.tenants,
+        skus: arguments.skus,
+        start: arguments.start,
+        hours: arguments.hours,
+        items: arguments.items_per_message,
+        duplicates: arguments.duplicates,
+    }
+}
+
+/// What all publishers share.
+struct Job {
+    broker: RabbitmqSettings,
+    load: Arc<Load>,
+    buffer: usize,
+    counts: bool,
+    bar: ProgressBar,
+    dependency: Dependency,
+    stop: CancellationToken,
+}
+
+/// What was published and confirmed.
+#[derive(Default)]
+struct Published {
+    messages: u64,
+    totals: UsageTotals,
+}
+
+async fn publish_all(job: &Arc<Job>, publishers: u16) -> anyhow::Result<Published> {
+    let mut tasks = JoinSet::new();
+    for _ in 0..publishers {
+        tasks.spawn(publish(Arc::clone(job)));
+    }
+    let mut all = Published::default();
+    while let Some(ended) = tasks.join_next().await {
+        let Published { messages, totals } = ended.context("a publisher ended abnormally")??;
+        all.messages += messages;
+        for (key, total) in totals {
+            all.totals.add_total(key, total);
+        }
+    }
+    Ok(all)
+}
+
+/// Publishes with a connection of its own until there is nothing left, or until the program is to stop.
+async fn publish(job: Arc<Job>) -> anyhow::Result<Published> {
+    let work = async {
+        let channel = job.dependency.hold(|| RabbitmqPublisher::connect(&job.broker)).await?;
+        let mut published = Published::default();
+        while !job.stop.is_cancelled() {
+            let Some(Chunk { messages, fresh }) = job.load.next(job.buffer, clock::now()).await? else {
+                break;
+            };
+            job.dependency.hold(|| channel.publish(messages.clone())).await?;
+            published.messages += messages.len() as u64;
+            if job.counts {
+                for pulse in &fresh {
+                    published.totals.add(pulse);
+                }
+            }
+            job.bar.inc(messages.len() as u64);
+        }
+        channel.close().await?;
+        Ok(published)
+    };
+    select! {
+        biased;
+        published = work => published,
+        () = ingest::give_up(&job.stop, &job.dependency) => {
+            anyhow::bail!("stopped while RabbitMQ was away: what was published is not known")
+        }
+    }
+}
+
+/// Writes the totals as `app usage --billed --csv` prints them, all or nothing.
+fn write_totals(file: &Path, totals: UsageTotals) -> anyhow::Result<()> {
+    let unfinished = file.with_added_extension("unfinished");
+    let mut out = Renderer::new(BufWriter::new(File::create(&unfinished)?), Layout::Csv, false)?;
+    for (key, total) in totals {
+        out.row(&key, total, Status::Billed)?;
+    }
+    out.finish()?;
+    Ok(std::fs::rename(unfinished, file)?)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+fn rate(count: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
+}

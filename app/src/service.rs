@@ -1,0 +1,235 @@
+//! The modes: what runs until it is stopped.
+
+use crate::{
+    backends::{Backends, lock_service},
+    cli::Modes,
+    settings::{Faults, Settings, SourceKind, Stores, shown_url},
+};
+use anyhow::Context;
+use application::{
+    decode::Decoder,
+    ingest::{IngestPulses, Limits, Route, Tally},
+    retry::Dependency,
+};
+use domain::AccumulatorId;
+use infrastructure::rabbitmq::{RabbitmqDeadLetters, RabbitmqSettings, RabbitmqSource};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    select,
+    task::JoinSet,
+    time::{Instant, interval, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// How often the ledger is told how far the shards were seen.
+const MARKS_EVERY: Duration = Duration::from_secs(10);
+/// How often a flush that should end looks whether it may.
+const STOP_CHECK: Duration = Duration::from_millis(50);
+const INSTEAD: &str = "use --standalone, which needs no server";
+
+/// Runs the modes until `stop`, or until nothing comes any more where that was asked for.
+///
+/// # Errors
+/// [`Faults`] where a setting is lacking; otherwise why a mode could not go on. All modes end with the first that fails.
+pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
+    let plan = Plan::new(modes, &settings)?;
+    let _locks = lock_service(&plan.stores)?;
+    plan.tell(modes, &settings);
+    let opened = select! {
+        () = stop.cancelled() => return Ok(()),
+        opened = open(&plan, &settings) => opened?,
+    };
+    let (backends, accumulator) = opened;
+    let service = Arc::new(Service { backends, settings, stop });
+
+    let mut tasks = JoinSet::new();
+    // Without a source there is nothing to wait for, unless somebody asked for the end.
+    if !plan.routes.is_empty() || modes.until_idle.is_some() {
+        tasks.spawn(Arc::clone(&service).work(plan.routes, modes.until_idle));
+    }
+    if let Some(accumulator) = accumulator {
+        tasks.spawn(Arc::clone(&service).report_marks(accumulator));
+    }
+    if plan.flushes {
+        tasks.spawn(Arc::clone(&service).flush_on_schedule());
+    }
+    let mut result = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        let ended = ended.context("a task of the program ended abnormally").flatten();
+        if ended.is_err() && result.is_ok() {
+            service.stop.cancel();
+            result = ended;
+        }
+    }
+    result
+}
+
+/// Opens the stores, and for a worker the shards of its accumulator too.
+async fn open(plan: &Plan, settings: &Settings) -> anyhow::Result<(Backends, Option<AccumulatorId>)> {
+    let backends = Backends::open_held(&plan.stores, &settings.counting).await?;
+    if !plan.works {
+        return Ok((backends, None));
+    }
+    let registration = backends.open_shards().await?;
+    info!(accumulator = %registration.accumulator, shards = %registration.shards, "ready");
+    Ok((backends, Some(registration.accumulator)))
+}
+
+/// What the modes and the settings come to.
+struct Plan {
+    stores: Stores,
+    routes: Vec<Route>,
+    works: bool,
+    flushes: bool,
+}
+
+impl Plan {
+    fn new(modes: Modes, settings: &Settings) -> Result<Self, Faults> {
+        let works = modes.worker || modes.standalone;
+        let (broker, stores) = if modes.standalone {
+            (settings.rabbitmq(), Ok(Stores::embedded(&settings.embedded)))
+        } else {
+            let caller = if modes.worker { "app --worker" } else { "app --cron" };
+            let stores = settings.stores(caller, INSTEAD);
+            match modes.worker.then(|| settings.broker(caller, INSTEAD)) {
+                None => (None, stores),
+                Some(Ok(broker)) => (Some(broker), stores),
+                Some(Err(fault)) => {
+                    let others = stores.err().map(|faults| faults.0).unwrap_or_default();
+                    return Err(Faults([vec![fault], others].concat()));
+                }
+            }
+        };
+        let routes = settings.sources.iter().filter_map(|kind| match kind {
+            SourceKind::Rabbitmq => broker.map(|broker| route(broker, settings.decoder())),
+        });
+        let routes = routes.collect();
+        Ok(Self { stores: stores?, routes, works, flushes: modes.cron || modes.standalone })
+    }
+
+    /// One line that says what runs on what, without secrets.
+    fn tell(&self, modes: Modes, settings: &Settings) {
+        let names = [(modes.worker, "worker"), (modes.cron, "cron"), (modes.standalone, "standalone")];
+        let names: Vec<&str> = names.into_iter().filter_map(|(on, name)| on.then_some(name)).collect();
+        let sources: Vec<String> = settings
+            .rabbitmq()
+            .filter(|_| !self.routes.is_empty())
+            .map(|broker| format!("{} queue {}", shown_url(&broker.url), broker.queue))
+            .into_iter()
+            .collect();
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            modes = names.join("+"),
+            sources = sources.join(","),
+            accumulator = self.stores.accumulator.to_string(),
+            ledger = self.stores.ledger.to_string(),
+            flush_schedule = self.flushes.then(|| settings.counting.flush_schedule.as_str()),
+            dedupe_window = %humantime::format_duration(settings.counting.dedupe_window),
+            "starting"
+        );
+        if modes.standalone && settings.names_servers() {
+            warn!("REDIS_URL and LEDGER_URL are not used: --standalone counts in the embedded file");
+        }
+        if modes.standalone && self.routes.is_empty() {
+            info!("no source is configured: `app ingest FILE` adds pulses beside this process");
+        }
+    }
+}
+
+fn route(broker: &RabbitmqSettings, decoder: Decoder) -> Route {
+    Route {
+        name: "rabbitmq".to_owned(),
+        source: Arc::new(RabbitmqSource::new(broker.clone())),
+        dead_letters: Arc::new(RabbitmqDeadLetters::new(broker.clone())),
+        decoder,
+    }
+}
+
+struct Service {
+    backends: Backends,
+    settings: Settings,
+    stop: CancellationToken,
+}
+
+impl Service {
+    async fn work(self: Arc<Self>, routes: Vec<Route>, until_idle: Option<Duration>) -> anyhow::Result<()> {
+        let tally = Arc::new(Tally::default());
+        let engine = IngestPulses {
+            routes,
+            sink: Arc::clone(&self.backends.sink),
+            sink_name: self.backends.sink_name.to_owned(),
+            shards: self.backends.shard_count,
+            limits: Limits { until_idle, ..self.settings.limits() },
+            tally: Arc::clone(&tally),
+        };
+        let result = engine.run(self.stop.clone()).await;
+        let done = tally.snapshot();
+        info!(
+            messages = done.messages,
+            counted = done.counted,
+            duplicates = done.duplicates,
+            anonymous = done.anonymous,
+            rejected = done.rejected_total(),
+            "ingestion ended"
+        );
+        result?;
+        if !self.stop.is_cancelled() {
+            self.flush_or_stop().await?;
+            self.stop.cancel();
+        }
+        Ok(())
+    }
+
+    async fn flush_on_schedule(self: Arc<Self>) -> anyhow::Result<()> {
+        let mut ticks = self.settings.counting.flush_schedule.start().await?;
+        // The first one makes up for what was missed while nothing ran.
+        loop {
+            self.flush_or_stop().await?;
+            select! {
+                () = self.stop.cancelled() => return Ok(()),
+                tick = ticks.next() => tick.context("the schedule has stopped")?,
+            }
+        }
+    }
+
+    /// A flush; once the program is to stop, it may take the drain timeout, and no time at all where it waits for a
+    /// store that is away. The next flush goes on from wherever it was.
+    async fn flush_or_stop(&self) -> anyhow::Result<()> {
+        select! {
+            biased;
+            flushed = self.backends.flush() => flushed.map(|_| ()),
+            () = self.flush_must_end() => {
+                warn!("a flush was left unfinished: the next one goes on from there");
+                Ok(())
+            }
+        }
+    }
+
+    async fn flush_must_end(&self) {
+        self.stop.cancelled().await;
+        let end = Instant::now() + self.settings.intake.drain_timeout;
+        while Instant::now() < end && !self.backends.dependency.is_away() {
+            sleep(STOP_CHECK).await;
+        }
+    }
+
+    /// Leaves in the ledger how far the shards were seen, by which a rollback is noticed that happens while nobody runs.
+    async fn report_marks(self: Arc<Self>, accumulator: AccumulatorId) -> anyhow::Result<()> {
+        let dependency = Dependency::new("ledger");
+        let Backends { books, shards, .. } = &self.backends;
+        let mut ticks = interval(MARKS_EVERY);
+        loop {
+            select! {
+                () = self.stop.cancelled() => return Ok(()),
+                _ = ticks.tick() => {}
+            }
+            select! {
+                () = self.stop.cancelled() => return Ok(()),
+                reported = dependency.hold(|| async {
+                    books.registry.mark_seen(accumulator, &shards.marks()).await
+                }) => reported?,
+            }
+        }
+    }
+}

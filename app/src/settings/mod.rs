@@ -1,0 +1,252 @@
+//! The settings: read once, checked all together, and typed from here on.
+
+mod environment;
+mod fault;
+mod read;
+mod reference;
+mod stores;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use environment::Environment;
+pub(crate) use fault::{Fault, Faults};
+pub(crate) use reference::{env_example, markdown};
+pub(crate) use stores::{Accumulator, Ledger, Stores, shown_url};
+
+use application::{
+    decode::{Anonymous, Decoder},
+    ingest::Limits,
+};
+use domain::ShardCount;
+use infrastructure::{
+    rabbitmq::{QueueType, RabbitmqSettings},
+    schedule::FlushSchedule,
+};
+use read::{Reader, amqp_name, duration, number, server_url};
+use secrecy::SecretString;
+use std::{path::PathBuf, time::Duration};
+use stores::LedgerChoice;
+use tracing_subscriber::EnvFilter;
+
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+const CENTURY: Duration = Duration::from_hours(24 * 36_500);
+
+/// Everything that can be set. Which of it a mode needs, the mode says.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// Where the worker takes messages from; not empty.
+    pub(crate) sources: Vec<SourceKind>,
+    /// How messages are read and batched.
+    pub(crate) intake: Intake,
+    /// What counts, and for how long it is remembered.
+    pub(crate) counting: Counting,
+    /// The broker, where one is configured.
+    rabbitmq: Option<RabbitmqSettings>,
+    /// The Redis, where one is configured.
+    redis: Option<Redis>,
+    /// The ledger, where one is configured.
+    ledger: Option<LedgerChoice>,
+    /// The embedded file.
+    pub(crate) embedded: PathBuf,
+    /// What is logged, and how.
+    pub(crate) log: Log,
+}
+
+/// A kind of source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SourceKind {
+    /// A RabbitMQ queue.
+    Rabbitmq,
+}
+
+/// How messages are read and batched.
+#[derive(Clone, Debug)]
+pub(crate) struct Intake {
+    /// The most pulses in a batch: 1 to 4,000.
+    pub(crate) batch_size: usize,
+    /// How long a batch waits to become full.
+    pub(crate) batch_linger: Duration,
+    /// The most pulses in a message.
+    pub(crate) items_max: usize,
+    /// How long a stop may take.
+    pub(crate) drain_timeout: Duration,
+}
+
+/// What counts, and for how long it is remembered.
+#[derive(Clone, Debug)]
+pub(crate) struct Counting {
+    /// The shards of an accumulator in Redis.
+    pub(crate) shards: ShardCount,
+    /// Whether pulses that nothing identifies count.
+    pub(crate) accept_anonymous: bool,
+    /// For how long an identity is remembered at least.
+    pub(crate) dedupe_window: Duration,
+    /// How old a pulse may be; `None` for any age.
+    pub(crate) age_max: Option<Duration>,
+    /// How far ahead of the clock a pulse may be.
+    pub(crate) ahead_max: Duration,
+    /// When to flush.
+    pub(crate) flush_schedule: FlushSchedule,
+}
+
+/// A Redis that counts.
+#[derive(Clone, Debug)]
+pub(crate) struct Redis {
+    /// `redis://…` with credentials.
+    pub(crate) url: SecretString,
+    /// Whether a Redis that may lose what it acknowledged is refused.
+    pub(crate) strict: bool,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    /// In the syntax of `EnvFilter`.
+    pub(crate) level: String,
+    /// One JSON object a line, instead of lines for people.
+    pub(crate) json: bool,
+}
+
+impl Settings {
+    /// Reads and checks every setting.
+    ///
+    /// # Errors
+    /// All faults at once.
+    pub(crate) fn load(environment: &Environment) -> Result<Self, Faults> {
+        let mut reader = Reader::new(environment);
+        let settings = Self::read(&mut reader);
+        reader.finish(settings)
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Self {
+        reader.required("PULSE_FORMAT", |text| (text == "pulse").then_some(()));
+        let settings = Self {
+            sources: reader.required("PULSE_SOURCES", source_list),
+            intake: Intake {
+                batch_size: reader.required("PULSE_BATCH_SIZE", number(1..=4_000)),
+                batch_linger: reader
+                    .required("PULSE_BATCH_LINGER", duration(Duration::ZERO..=Duration::from_secs(1))),
+                items_max: reader.required("PULSE_MESSAGE_ITEMS_MAX", number(1..=100_000)),
+                drain_timeout: reader
+                    .required("PULSE_DRAIN_TIMEOUT", duration(Duration::from_secs(1)..=10 * MINUTE)),
+            },
+            counting: Counting {
+                shards: reader.required("PULSE_SHARDS", |text| {
+                    number(1..=ShardCount::MAX)(text).and_then(ShardCount::new)
+                }),
+                accept_anonymous: reader
+                    .required("PULSE_ANONYMOUS", one_of([("accept", true), ("reject", false)])),
+                dedupe_window: reader.required("PULSE_DEDUPE_WINDOW", duration(HOUR..=35 * DAY)),
+                age_max: reader.optional("PULSE_AGE_MAX", duration(HOUR..=CENTURY)),
+                ahead_max: reader.required("PULSE_AHEAD_MAX", duration(Duration::ZERO..=CENTURY)),
+                flush_schedule: reader.required("FLUSH_SCHEDULE", schedule),
+            },
+            rabbitmq: read_rabbitmq(reader),
+            redis: Redis::read(reader),
+            ledger: LedgerChoice::read(reader),
+            embedded: reader.required("PULSE_DB", |text| Some(PathBuf::from(text))),
+            log: Log {
+                level: reader.required("LOG_LEVEL", log_level),
+                json: reader.required("LOG_FORMAT", one_of([("pretty", false), ("json", true)])),
+            },
+        };
+        if let (None, Some(LedgerChoice::Embedded(file))) = (&settings.redis, &settings.ledger)
+            && reader.is_set("PULSE_DB")
+            && *file != settings.embedded
+        {
+            reader.fault(
+                "PULSE_DB",
+                "names another file than LEDGER_URL: without Redis one file holds all, set only one",
+            );
+        }
+        settings
+    }
+
+    /// The broker, for a caller that cannot do without.
+    ///
+    /// # Errors
+    /// Names what is lacking, and `instead` as the way out.
+    pub(crate) fn broker(&self, caller: &str, instead: &str) -> Result<&RabbitmqSettings, Fault> {
+        self.rabbitmq.as_ref().ok_or_else(|| Fault::lacking("RABBITMQ_URL", caller, instead))
+    }
+
+    /// The broker, where one is configured.
+    pub(crate) fn rabbitmq(&self) -> Option<&RabbitmqSettings> {
+        self.rabbitmq.as_ref()
+    }
+
+    /// What to make of messages.
+    pub(crate) fn decoder(&self) -> Decoder {
+        Decoder {
+            anonymous: if self.counting.accept_anonymous { Anonymous::Accept } else { Anonymous::Reject },
+            items_max: self.intake.items_max,
+            age_max: self.counting.age_max,
+            ahead_max: self.counting.ahead_max,
+        }
+    }
+
+    /// The bounds of the engine.
+    pub(crate) fn limits(&self) -> Limits {
+        let Intake { batch_size, batch_linger, drain_timeout, .. } = self.intake;
+        Limits { batch_size, batch_linger, drain_timeout, until_idle: None }
+    }
+}
+
+fn read_rabbitmq(reader: &mut Reader<'_>) -> Option<RabbitmqSettings> {
+    let url = reader.optional("RABBITMQ_URL", server_url(&["amqp", "amqps"]));
+    let queue = reader.required("RABBITMQ_QUEUE", amqp_name);
+    let queue_type = reader.required(
+        "RABBITMQ_QUEUE_TYPE",
+        one_of([("quorum", QueueType::Quorum), ("classic", QueueType::Classic)]),
+    );
+    let exchange = reader.optional("RABBITMQ_EXCHANGE", amqp_name);
+    let binding = Some(reader.required("RABBITMQ_BINDING", amqp_name)).filter(|_| exchange.is_some());
+    let prefetch = reader.required("RABBITMQ_PREFETCH", number(1..=u16::MAX));
+    let dead_letter_queue = reader.required("RABBITMQ_DEAD_LETTER_QUEUE", amqp_name);
+    if dead_letter_queue == queue {
+        reader.fault(
+            "RABBITMQ_DEAD_LETTER_QUEUE",
+            "is the same queue as RABBITMQ_QUEUE: what is refused would come again",
+        );
+    }
+    if exchange.is_none() && reader.is_set("RABBITMQ_BINDING") {
+        reader
+            .fault("RABBITMQ_BINDING", "means nothing without RABBITMQ_EXCHANGE: set that too, or remove it");
+    }
+    Some(RabbitmqSettings { url: url?, queue, queue_type, exchange, binding, prefetch, dead_letter_queue })
+}
+
+impl Redis {
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let url = reader.optional("REDIS_URL", server_url(&["redis", "rediss"]));
+        let strict = reader.required("REDIS_DURABILITY", one_of([("strict", true), ("at-risk", false)]));
+        Some(Self { url: url?, strict })
+    }
+}
+
+fn source_list(text: &str) -> Option<Vec<SourceKind>> {
+    let one = one_of([("rabbitmq", SourceKind::Rabbitmq)]);
+    let list: Vec<SourceKind> = text.split(',').map(|name| one(name.trim())).collect::<Option<_>>()?;
+    let twice = list.iter().enumerate().any(|(place, kind)| list[..place].contains(kind));
+    (!twice).then_some(list)
+}
+
+fn one_of<T: Copy, const N: usize>(choices: [(&'static str, T); N]) -> impl Fn(&str) -> Option<T> {
+    move |text| choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value)
+}
+
+fn schedule(text: &str) -> Option<FlushSchedule> {
+    FlushSchedule::parse(text).ok()
+}
+
+/// A level, or a list of `target=level`. A single word that is no level would be taken for a target and silence the rest.
+fn log_level(text: &str) -> Option<String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let known = text
+        .split(',')
+        .all(|part| part.contains('=') || LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part.trim())));
+    (known && EnvFilter::builder().parse(text).is_ok()).then(|| text.to_owned())
+}

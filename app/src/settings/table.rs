@@ -1,0 +1,311 @@
+//! The one table of settings: the check, the reference and `.env.example` are made from it.
+
+/// One setting, as the user sees it.
+pub(crate) struct Definition {
+    /// The environment variable.
+    pub(crate) name: &'static str,
+    /// The heading that it stands under.
+    pub(crate) group: &'static str,
+    /// What it is worth where nobody sets it; `None` where there is no such value.
+    pub(crate) default: Option<&'static str>,
+    /// What is allowed: follows "must be".
+    pub(crate) allowed: &'static str,
+    /// A value to show where there is no default.
+    pub(crate) example: &'static str,
+    /// Whether its value may hold a password, and so is never printed.
+    pub(crate) secret: bool,
+    /// What it does, in one paragraph.
+    pub(crate) doc: &'static str,
+}
+
+const WHAT: &str = "What is taken in";
+const COUNTING: &str = "Counting";
+const RABBITMQ: &str = "RabbitMQ";
+const STORES: &str = "Stores";
+const LOGS: &str = "Logs";
+
+/// Every setting, in the order of the reference.
+pub(crate) const DEFINITIONS: &[Definition] = &[
+    Definition {
+        name: "PULSE_SOURCES",
+        group: WHAT,
+        default: Some("rabbitmq"),
+        allowed: "a list of sources separated by commas, each of them rabbitmq, none twice",
+        example: "",
+        secret: false,
+        doc: "Where the worker takes messages from.",
+    },
+    Definition {
+        name: "PULSE_FORMAT",
+        group: WHAT,
+        default: Some("pulse"),
+        allowed: "pulse",
+        example: "",
+        secret: false,
+        doc: "The format of the messages. `pulse` is the native one: a JSON object, an array of them, or one a line.",
+    },
+    Definition {
+        name: "PULSE_SHARDS",
+        group: WHAT,
+        default: Some("8"),
+        allowed: "a whole number from 1 to 1024",
+        example: "",
+        secret: false,
+        doc: "Into how many shards tenants are spread in Redis: each is counted by a lane of its own in the worker. \
+              Fixed for the life of an accumulator, which refuses to run with another number. The embedded file has \
+              one shard, whatever stands here.",
+    },
+    Definition {
+        name: "PULSE_BATCH_SIZE",
+        group: WHAT,
+        default: Some("1000"),
+        allowed: "a whole number from 1 to 4000",
+        example: "",
+        secret: false,
+        doc: "The most pulses that are made durable in one step. More of them share the cost of one sync to disk; each \
+              step holds Redis for about 2 µs a pulse.",
+    },
+    Definition {
+        name: "PULSE_BATCH_LINGER",
+        group: WHAT,
+        default: Some("5ms"),
+        allowed: "a duration from 0ms to 1s, such as 5ms",
+        example: "",
+        secret: false,
+        doc: "How long a batch that is not full waits for more pulses. It is the delay that a single pulse sees; under \
+              load batches are full before.",
+    },
+    Definition {
+        name: "PULSE_MESSAGE_ITEMS_MAX",
+        group: WHAT,
+        default: Some("1000"),
+        allowed: "a whole number from 1 to 100000",
+        example: "",
+        secret: false,
+        doc: "The most pulses in one message. A message with more goes to the dead letters as a whole, with the reason \
+              `too_many_items`.",
+    },
+    Definition {
+        name: "PULSE_DRAIN_TIMEOUT",
+        group: WHAT,
+        default: Some("30s"),
+        allowed: "a duration from 1s to 10m, such as 30s",
+        example: "",
+        secret: false,
+        doc: "How long a stop (SIGTERM, Ctrl-C) may take to finish and settle what is in hand. What is not settled by \
+              then comes again at the next start and is recognised.",
+    },
+    Definition {
+        name: "PULSE_ANONYMOUS",
+        group: COUNTING,
+        default: Some("accept"),
+        allowed: "accept or reject",
+        example: "",
+        secret: false,
+        doc: "What happens to pulses from a queue that carry neither an `id` nor a message id. `accept` counts them at \
+              least once, because a redelivered one cannot be recognised; `reject` sends them to the dead letters with \
+              the reason `anonymous`.",
+    },
+    Definition {
+        name: "PULSE_DEDUPE_WINDOW",
+        group: COUNTING,
+        default: Some("48h"),
+        allowed: "a duration from 1h to 35d, such as 48h",
+        example: "",
+        secret: false,
+        doc: "For how long at least a counted pulse is remembered, from the moment it was counted. A copy that comes \
+              later than that is counted again. Costs about 30 bytes a pulse.",
+    },
+    Definition {
+        name: "PULSE_AGE_MAX",
+        group: COUNTING,
+        default: None,
+        allowed: "a duration from 1h to 36500d, such as 90d",
+        example: "90d",
+        secret: false,
+        doc: "How old a pulse's own time may be. An older one goes to the dead letters with the reason `too_old`. Any \
+              past is accepted where it is not set.",
+    },
+    Definition {
+        name: "PULSE_AHEAD_MAX",
+        group: COUNTING,
+        default: Some("1h"),
+        allowed: "a duration from 0s to 36500d, such as 1h",
+        example: "",
+        secret: false,
+        doc: "How far ahead of the clock a pulse's own time may be. One further ahead goes to the dead letters with the \
+              reason `too_far_ahead`.",
+    },
+    Definition {
+        name: "FLUSH_SCHEDULE",
+        group: COUNTING,
+        default: Some("0 0 * * * *"),
+        allowed: "a cron expression of six fields (second minute hour day month weekday), such as \"0 0 * * * *\"",
+        example: "",
+        secret: false,
+        doc: "When the cron moves what was counted to the ledger, in UTC: by default at every full hour. A flush that \
+              was missed is made up for at the start.",
+    },
+    Definition {
+        name: "RABBITMQ_URL",
+        group: RABBITMQ,
+        default: None,
+        allowed: "amqp://USER:PASSWORD@HOST:PORT/VHOST, or amqps:// for TLS",
+        example: "amqp://guest:guest@127.0.0.1:5672/%2f",
+        secret: true,
+        doc: "The broker. Characters of the user, the password and the virtual host that mean something in a URL are \
+              percent-encoded; the virtual host `/` is `%2f`.",
+    },
+    Definition {
+        name: "RABBITMQ_QUEUE",
+        group: RABBITMQ,
+        default: Some("pulses"),
+        allowed: "a name of 1 to 255 bytes",
+        example: "",
+        secret: false,
+        doc: "The queue that pulses are taken from. It is declared where it does not exist.",
+    },
+    Definition {
+        name: "RABBITMQ_QUEUE_TYPE",
+        group: RABBITMQ,
+        default: Some("quorum"),
+        allowed: "quorum or classic",
+        example: "",
+        secret: false,
+        doc: "The type that the queue is declared with. `quorum` is replicated, and faster here even on a single node; \
+              `classic` is for brokers where the queue exists as one.",
+    },
+    Definition {
+        name: "RABBITMQ_EXCHANGE",
+        group: RABBITMQ,
+        default: None,
+        allowed: "a name of 1 to 255 bytes",
+        example: "usage",
+        secret: false,
+        doc: "A topic exchange to bind the queue to; it is declared where it does not exist. Where it is not set, \
+              pulses reach the queue by its name through the default exchange.",
+    },
+    Definition {
+        name: "RABBITMQ_BINDING",
+        group: RABBITMQ,
+        default: Some("#"),
+        allowed: "a routing key pattern of 1 to 255 bytes, such as #.event.*",
+        example: "",
+        secret: false,
+        doc: "Which routing keys of RABBITMQ_EXCHANGE reach the queue. Means nothing where no exchange is set.",
+    },
+    Definition {
+        name: "RABBITMQ_PREFETCH",
+        group: RABBITMQ,
+        default: Some("2000"),
+        allowed: "a whole number from 1 to 65535",
+        example: "",
+        secret: false,
+        doc: "The most messages that a worker holds without having settled them. Below 1000 it costs throughput; it \
+              counts messages, PULSE_BATCH_SIZE counts pulses.",
+    },
+    Definition {
+        name: "RABBITMQ_DEAD_LETTER_QUEUE",
+        group: RABBITMQ,
+        default: Some("pulses.dead"),
+        allowed: "a name of 1 to 255 bytes, other than RABBITMQ_QUEUE",
+        example: "",
+        secret: false,
+        doc: "The queue for what is refused: original bytes, with the reason in the headers. It is declared where it \
+              does not exist.",
+    },
+    Definition {
+        name: "REDIS_URL",
+        group: STORES,
+        default: None,
+        allowed: "redis://USER:PASSWORD@HOST:PORT/DB, or rediss:// for TLS",
+        example: "redis://127.0.0.1:6379",
+        secret: true,
+        doc: "The Redis that counts. Where it is not set, the embedded file counts.",
+    },
+    Definition {
+        name: "REDIS_DURABILITY",
+        group: STORES,
+        default: Some("strict"),
+        allowed: "strict or at-risk",
+        example: "",
+        secret: false,
+        doc: "`strict` refuses a Redis that could lose what it has acknowledged, or whose settings cannot be read. \
+              `at-risk` runs on any, and says so in the log: it is your word that the loss is bearable, or that a \
+              managed Redis is safe.",
+    },
+    Definition {
+        name: "LEDGER_URL",
+        group: STORES,
+        default: None,
+        allowed: "postgres://USER:PASSWORD@HOST:PORT/DATABASE or sqlite://FILE",
+        example: "postgres://pulse:pulse@127.0.0.1:5432/pulse",
+        secret: true,
+        doc: "Where the hourly totals are kept. `sqlite://FILE` is an embedded file. Where it is not set, it is \
+              PULSE_DB. `DATABASE_URL` is accepted for it.",
+    },
+    Definition {
+        name: "PULSE_DB",
+        group: STORES,
+        default: Some("pulse.db"),
+        allowed: "the path of a file",
+        example: "",
+        secret: false,
+        doc: "The embedded file (SQLite): it counts where no REDIS_URL is set, and keeps the totals where no LEDGER_URL \
+              is set. Flag: --db.",
+    },
+    Definition {
+        name: "LOG_LEVEL",
+        group: LOGS,
+        default: Some("info"),
+        allowed: "off, error, warn, info, debug or trace, or a list such as info,infrastructure=debug",
+        example: "",
+        secret: false,
+        doc: "What is logged, to standard error. Flag: --log-level.",
+    },
+    Definition {
+        name: "LOG_FORMAT",
+        group: LOGS,
+        default: Some("pretty"),
+        allowed: "pretty or json",
+        example: "",
+        secret: false,
+        doc: "`pretty` is for people, `json` one object a line. Flag: --log-format.",
+    },
+];
+
+/// The name that other programs give to `LEDGER_URL`.
+pub(crate) const LEDGER_ALIAS: &str = "DATABASE_URL";
+
+/// Names that belong to us but have no definition here: the alias, and what other parts of the product read.
+const RESERVED: &[&str] = &[
+    LEDGER_ALIAS,
+    "PULSE_DEDUPE",
+    "KAFKA_BROKERS",
+    "KAFKA_TOPIC",
+    "KAFKA_GROUP",
+    "KAFKA_DEAD_LETTER_TOPIC",
+    "CLICKHOUSE_URL",
+    "HTTP_ADDR",
+    "API_USERNAME",
+    "API_PASSWORD",
+    "JWT_SECRET",
+    "WEBHOOK_SECRET",
+    "METRICS_ADDR",
+];
+
+/// Every name that is not a typo.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    DEFINITIONS.iter().map(|definition| definition.name).chain(RESERVED.iter().copied())
+}
+
+/// The definition of a setting that the program itself asks for.
+///
+/// # Panics
+/// Where the table has no such setting: a mistake in the program, which any start shows.
+pub(crate) fn definition(name: &str) -> &'static Definition {
+    DEFINITIONS
+        .iter()
+        .find(|definition| definition.name == name)
+        .unwrap_or_else(|| panic!("{name} is missing in the table of settings"))
+}

@@ -1,0 +1,46 @@
+//! Keeps what was refused.
+
+use super::{
+    EmbeddedStore,
+    fault::{fault, refusal},
+    time::text,
+};
+use application::ports::{DeadLetter, DeadLetters, PortError};
+use async_trait::async_trait;
+
+const OPERATION: &str = "store dead letters in the embedded file";
+
+#[async_trait]
+impl DeadLetters for EmbeddedStore {
+    /// All in one transaction; a letter whose id is there already stays as it was stored first.
+    async fn publish(&self, letters: &[DeadLetter]) -> Result<(), PortError> {
+        if letters.is_empty() {
+            return Ok(());
+        }
+        let mut turn = self.file.writer(OPERATION).await?;
+        let mut step = turn.begin().await?;
+        for letter in letters {
+            let envelope = &letter.envelope;
+            sqlx::query(
+                "INSERT INTO dead_letters (id, reason, detail, item, source, message_id, content_type, routing_key,
+                    headers, body, received_at)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+            )
+            .bind(&letter.id)
+            .bind(letter.rejection.reason.code())
+            .bind(&letter.rejection.detail)
+            .bind(letter.item)
+            .bind(&letter.source)
+            .bind(&envelope.message_id)
+            .bind(&envelope.content_type)
+            .bind(&envelope.routing_key)
+            .bind(serde_json::to_string(&envelope.headers).map_err(refusal(OPERATION))?)
+            .bind(letter.body.as_slice())
+            .bind(text(letter.received_at))
+            .execute(&mut *step)
+            .await
+            .map_err(fault(OPERATION))?;
+        }
+        step.commit().await.map_err(fault(OPERATION))
+    }
+}
