@@ -171,6 +171,7 @@ impl RabbitmqServer {
     ///
     /// # Panics
     /// Where the node does not answer, or the expressions fail.
+    #[expect(clippy::must_use_candidate, reason = "most expressions are evaluated for their effect")]
     pub fn evaluate(&self, expressions: &str) -> String {
         self.try_evaluate(expressions).unwrap_or_else(|error| panic!("{expressions} answered {error}"))
     }
