@@ -9,7 +9,8 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     sync::{Mutex, PoisonError},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
@@ -170,7 +171,12 @@ impl RabbitmqServer {
     ///
     /// # Panics
     /// Where the node does not answer, or the expressions fail.
+    #[expect(clippy::must_use_candidate, reason = "most expressions are evaluated for their effect")]
     pub fn evaluate(&self, expressions: &str) -> String {
+        self.try_evaluate(expressions).unwrap_or_else(|error| panic!("{expressions} answered {error}"))
+    }
+
+    fn try_evaluate(&self, expressions: &str) -> Result<String, String> {
         static TURN: Mutex<u32> = Mutex::new(0);
         // One at a time and under a new name: the node refuses a second connection from the same one.
         let mut turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -186,12 +192,15 @@ impl RabbitmqServer {
             .spawn()
             .expect("erl_call comes with RabbitMQ");
         let input = format!("{expressions}\n");
-        child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("erl_call reads its input");
+        // It reads nothing where it cannot connect, and says so.
+        let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
         let output = child.wait_with_output().expect("our own child");
         let answer = String::from_utf8_lossy(&output.stdout).into_owned();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(answer.starts_with("{ok,"), "{expressions} answered {answer}{errors}");
-        answer
+        if answer.starts_with("{ok,") {
+            Ok(answer)
+        } else {
+            Err(answer + &String::from_utf8_lossy(&output.stderr))
+        }
     }
 
     /// `kill -9` of the node.
@@ -211,7 +220,17 @@ impl RabbitmqServer {
             command.stdin(Stdio::null()).stdout(log.try_clone().expect("our own file")).stderr(log);
         });
         self.node = Some(node);
+        self.wait_until_ready();
+    }
+
+    /// The port is open a little before the node takes logins on it.
+    fn wait_until_ready(&self) {
+        let start = Instant::now();
         wait_for_port(self.port, START_LIMIT);
+        while !self.try_evaluate("rabbit:is_running().").is_ok_and(|answer| answer.contains("true")) {
+            assert!(start.elapsed() < START_LIMIT, "RabbitMQ does not start: {}", self.log());
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Stops the node's process in its tracks, sockets left open.

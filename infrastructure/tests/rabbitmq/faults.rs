@@ -109,6 +109,7 @@ async fn closing_takes_seconds_where_the_broker_does_not_answer() {
     let publisher = RabbitmqPublisher::connect(&settings).await.unwrap();
     take(&source, 1).await;
     letters.publish(&[]).await.unwrap();
+    assert_eq!(open_connections(&server), 2);
     server.pause();
     let start = Instant::now();
     let (first, second) = tokio::join!(source.close(), publisher.close());
