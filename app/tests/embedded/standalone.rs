@@ -65,3 +65,15 @@ fn a_source_that_is_away_is_waited_for_and_its_password_is_not_logged() {
     assert!(log.contains("amqp://127.0.0.1:1"), "the source is named: {log}");
     assert!(!log.contains("hunter2") && !log.contains("someone"), "{log}");
 }
+
+#[test]
+fn logs_are_one_json_object_a_line_where_that_is_asked_for() {
+    let folder = Folder::new();
+    let mut service = folder.start("service.log", &["--standalone", "--log-format", "json"], &[]);
+    service.wait_for_log("ready");
+    assert_eq!(service.terminate(), Some(0));
+    for line in service.log().lines() {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(value["message"].is_string() && value["level"].is_string(), "{line}");
+    }
+}
