@@ -76,9 +76,11 @@ async fn run_until_stopped(modes: Modes, command: Option<Command>, settings: Set
     match command {
         None => service::run(modes, settings, stop).await,
         Some(Command::Ingest(arguments)) => ingest::run(arguments, &settings, stop).await,
-        Some(Command::Usage(arguments)) => or_stopped(&stop, usage::run(arguments, &settings)).await,
-        Some(Command::Flush) => or_stopped(&stop, flush(&settings)).await,
-        Some(Command::Migrate) => or_stopped(&stop, migrate(&settings)).await,
+        Some(Command::Usage(arguments)) => {
+            or_stopped(&stop, Box::pin(usage::run(arguments, &settings))).await
+        }
+        Some(Command::Flush) => or_stopped(&stop, Box::pin(flush(&settings))).await,
+        Some(Command::Migrate) => or_stopped(&stop, Box::pin(migrate(&settings))).await,
         Some(Command::Populate(arguments)) => populate::run(arguments, &settings, stop).await,
         Some(Command::Settings(_) | Command::Health(_)) => Ok(()),
     }

@@ -1,6 +1,6 @@
 //! What applying costs Redis: CPU per pulse and pulses a second, by size of batch and number of live buckets.
 //!
-//! `cargo run --release -p infrastructure --features test-servers --example apply_cost [PULSES [BATCH [BUCKETS]]]`
+//! `cargo run --release -p infrastructure --features test-servers --example apply_cost [PULSES [BATCH [BUCKETS [KEYS]]]]`
 
 #![expect(clippy::print_stdout, reason = "a measurement prints its figures")]
 
@@ -21,7 +21,6 @@ use std::{
 };
 
 const SHARDS: u16 = 8;
-const KEYS: u64 = 1_000;
 const START: i64 = 1_768_046_400;
 
 #[tokio::main]
@@ -30,15 +29,16 @@ async fn main() {
     let pulses = numbers.first().copied().unwrap_or(400_000);
     let sizes = numbers.get(1).map_or(vec![125, 250, 1_000], |size| vec![*size]);
     let buckets = numbers.get(2).map_or(vec![1, 3], |buckets| vec![*buckets]);
+    let keys = numbers.get(3).copied().unwrap_or(1_000);
     println!("batch  buckets  redis us/pulse: user  system  own us/pulse   pulses/s  bytes/id");
     for buckets in buckets {
         for size in &sizes {
-            measure(*size, buckets, pulses).await;
+            measure(*size, buckets, pulses, keys).await;
         }
     }
 }
 
-async fn measure(size: u64, buckets: u64, pulses: u64) {
+async fn measure(size: u64, buckets: u64, pulses: u64, keys: u64) {
     let server = RedisServer::start();
     let shards = ShardCount::new(SHARDS).expect("a valid number");
     let settings = RedisSettings::new(server.url().into(), shards, Duration::from_hours(48));
@@ -48,7 +48,7 @@ async fn measure(size: u64, buckets: u64, pulses: u64) {
     let mut lanes = Vec::new();
     for shard in shards.shards() {
         store.create(shard, births).await.expect("the shard is made");
-        lanes.push(Lane::new(shard, shards));
+        lanes.push(Lane::new(shard, shards, keys));
     }
     for bucket in 0..buckets {
         run(&store, &mut lanes, size, pulses).await;
@@ -102,14 +102,14 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(shard: Shard, shards: ShardCount) -> Self {
+    fn new(shard: Shard, shards: ShardCount, keys: u64) -> Self {
         let key = |n: u64| {
             (
                 TenantId::new(format!("tenant-{:04}", n / 10)).expect("a valid tenant"),
                 ProductSku::new(format!("SKU-{}", n % 10)).expect("a valid SKU"),
             )
         };
-        let keys = (0..KEYS).map(key).filter(|(tenant, _)| shards.shard_of(tenant) == shard).collect();
+        let keys = (0..keys).map(key).filter(|(tenant, _)| shards.shard_of(tenant) == shard).collect();
         Self { shard, keys, next: 0, number: 0 }
     }
 

@@ -52,7 +52,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for _ in 0..repetitions {
         connection.execute(BARE).await?;
         connection.execute("checkpoint").await?;
-        let (_, bare) = cost.of(bare_copy(&mut connection, rows)).await?;
+        let ((), bare) = cost.of(bare_copy(&mut connection, rows)).await?;
         connection.execute("drop table bare_usage; truncate hourly_usage, flushes").await?;
         connection.execute("update accumulator_shards set flushed_generation = 0; checkpoint").await?;
         let (peak, new) = cost.of(flush(&ledger, rows, 1)).await?;

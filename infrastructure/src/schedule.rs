@@ -73,14 +73,14 @@ impl FlushSchedule {
     /// # Errors
     /// Where a thread or the scheduler cannot be started.
     pub async fn start(&self) -> Result<Ticks, ScheduleError> {
-        let (due, ticks) = mpsc::channel(1);
+        let (ring, due) = mpsc::channel(1);
         let (stop, stopped) = oneshot::channel();
         let (started, start) = oneshot::channel();
         let runtime = runtime::Builder::new_current_thread().enable_time().build()?;
         let text = self.text.clone();
         let thread = thread::Builder::new().name("flush-schedule".to_owned()).spawn(move || {
             runtime.block_on(async {
-                let scheduler = watch(&text, due).await;
+                let scheduler = watch(&text, ring).await;
                 let running = scheduler.is_ok();
                 if started.send(scheduler.as_ref().map(|_| ()).map_err(Clone::clone)).is_ok() && running {
                     // Both a word and the loss of the other end are a reason to stop.
@@ -89,7 +89,7 @@ impl FlushSchedule {
             });
         })?;
         start.await.map_err(|_| ScheduleError::Ended)??;
-        Ok(Ticks { ticks, stop: Some(stop), thread: Some(thread) })
+        Ok(Ticks { due, stop: Some(stop), thread: Some(thread) })
     }
 }
 
@@ -109,7 +109,7 @@ fn ring(due: &mpsc::Sender<()>) {
 /// The due times of a schedule as they come. Dropped, it stops.
 #[derive(Debug)]
 pub struct Ticks {
-    ticks: mpsc::Receiver<()>,
+    due: mpsc::Receiver<()>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -118,7 +118,7 @@ impl Ticks {
     /// Waits for the next due time; however many passed since the last call, they come as one. `None` once the schedule
     /// has stopped. A call that is dropped takes nothing.
     pub async fn next(&mut self) -> Option<()> {
-        self.ticks.recv().await
+        self.due.recv().await
     }
 
     /// Stops; returns when nothing of it runs any more.
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn due_times_that_nobody_waits_for_come_as_one() {
         let (due, receiver) = mpsc::channel(1);
-        let mut ticks = Ticks { ticks: receiver, stop: None, thread: None };
+        let mut ticks = Ticks { due: receiver, stop: None, thread: None };
         for _ in 0..3 {
             ring(&due);
         }

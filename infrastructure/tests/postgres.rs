@@ -1,5 +1,6 @@
 //! PostgreSQL as the ledger, on a real server.
 #![cfg(feature = "servers")]
+#![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 #[path = "postgres/contract.rs"]
 mod contract;

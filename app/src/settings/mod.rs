@@ -29,7 +29,7 @@ use std::{path::PathBuf, time::Duration};
 use stores::LedgerChoice;
 use tracing_subscriber::EnvFilter;
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 const CENTURY: Duration = Duration::from_hours(24 * 36_500);

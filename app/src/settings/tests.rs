@@ -216,14 +216,13 @@ fn the_example_file_is_in_step_with_the_table() {
         made,
         "make it anew: cargo run -p app -- settings --env-example > .env.example"
     );
-    let uncommented: String = made
+    let uncommented: Vec<&str> = made
         .lines()
         .filter_map(|line| {
             line.strip_prefix('#').filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()))
         })
-        .map(|line| format!("{line}\n"))
         .collect();
-    let settings = Settings::load(&environment(&[], &uncommented)).unwrap();
+    let settings = Settings::load(&environment(&[], &uncommented.join("\n"))).unwrap();
     assert_eq!(settings.counting.flush_schedule.as_str(), "0 0 * * * *");
 }
 

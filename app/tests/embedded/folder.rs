@@ -156,16 +156,18 @@ pub(crate) fn anonymous_lines(count: u32) -> (String, String) {
         // Many lines are equal to each other: only their places tell them apart.
         let (tenant, hour, amount) = (number % 7, number % 5, 1 + number % 3);
         let time = format!("2026-01-10T0{hour}:00:00Z");
-        lines += &format!(
+        let line = format!(
             "{{\"tenant\":\"t{tenant}\",\"product_sku\":\"s\",\"used_amount\":{amount},\"use_unity\":\"KB\",\
              \"occurred_at\":\"{time}\"}}\n"
         );
+        lines.push_str(&line);
         let total = totals.entry(format!("t{tenant},s,KB,{time}")).or_default();
         *total = (total.0 + u64::from(amount), total.1 + 1);
     }
     let mut csv = "tenant,product_sku,use_unity,window_start,used_amount,pulse_count\n".to_owned();
     for (key, (amount, pulses)) in totals {
-        csv += &format!("{key},{amount},{pulses}\n");
+        csv.push_str(&[key, amount.to_string(), pulses.to_string()].join(","));
+        csv.push('\n');
     }
     (lines, csv)
 }

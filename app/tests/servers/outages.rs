@@ -37,7 +37,7 @@ impl Running {
         };
         let expected = pulses("1") + pulses("2");
         let counted = || self.system.ledger().values().map(|(_, pulses)| pulses).sum::<u64>();
-        wait_until("everything is in the ledger", Duration::from_secs(60), || counted() == expected);
+        wait_until("everything is in the ledger", Duration::from_mins(1), || counted() == expected);
         assert_eq!(self.system.depth("pulses.dead"), 0);
         for (name, dependency) in dependency_logs {
             let log = if *name == "worker" { self.worker.log() } else { self.cron.log() };

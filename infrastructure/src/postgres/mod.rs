@@ -29,7 +29,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 /// How long a call waits for a connection: a free one of the pool, or a new one.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(10);
 /// How long all migrations together may take, the wait for another process that runs them included.
-const MIGRATION_LIMIT: Duration = Duration::from_secs(3_600);
+const MIGRATION_LIMIT: Duration = Duration::from_hours(1);
 const APPLICATION_NAME: &str = "pulse-ingestor";
 /// The first second that a `timestamptz` holds: 4714-11-24 BC. Its last, in the year 294276, is beyond every hour.
 const FIRST_SECOND: i64 = -210_866_803_200;

@@ -11,11 +11,11 @@ use sqlx::{
 use std::{future::Future, time::Duration};
 
 /// How long a statement may take on the server.
-const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
+const STATEMENT_LIMIT: Duration = Duration::from_mins(1);
 /// How long a statement may wait for a lock: as long as another writer of the same generation needs, as a rule.
 const LOCK_LIMIT: Duration = Duration::from_secs(30);
 /// How long a transaction may wait for us: a process that was paused must not hold its locks for ever.
-const IDLE_LIMIT: Duration = Duration::from_secs(60);
+const IDLE_LIMIT: Duration = Duration::from_mins(1);
 /// How much later than the server we give up ourselves: then it is the network or the server that hangs.
 const GRACE: Duration = Duration::from_secs(10);
 

@@ -60,7 +60,7 @@ impl ShardRegistry for PostgresLedger {
             session.execute(sqlx::query(INSERT_SHARDS).bind(&name).bind(count)).await?;
         }
         let rows = session.fetch_all(sqlx::query_as(SELECT_REGISTRATION)).await?;
-        let registration = registration(OPERATION, rows)?
+        let registration = registration(OPERATION, &rows)?
             .ok_or_else(|| PortError::permanent(OPERATION, RegistryError::Retired(accumulator)))?;
         session.commit().await?;
         Ok(registration)
@@ -71,7 +71,7 @@ impl ShardRegistry for PostgresLedger {
         let mut session = self.begin(OPERATION, session::READ).await?;
         let rows = session.fetch_all(sqlx::query_as(SELECT_REGISTRATION)).await?;
         session.finish().await?;
-        registration(OPERATION, rows)
+        registration(OPERATION, &rows)
     }
 
     async fn confirm_created(&self, accumulator: AccumulatorId, shard: Shard) -> Result<(), PortError> {
@@ -127,14 +127,14 @@ struct ShardRow {
 }
 
 /// The rows of the accumulator in use, in the order of its shards; `None` where there is none.
-fn registration(operation: &'static str, rows: Vec<ShardRow>) -> Result<Option<Registration>, PortError> {
+fn registration(operation: &'static str, rows: &[ShardRow]) -> Result<Option<Registration>, PortError> {
     let unreadable = |what| PortError::permanent(operation, RegistryError::Unreadable(what));
     let Some(first) = rows.first() else { return Ok(None) };
     let accumulator = AccumulatorId::parse(&first.id).ok_or_else(|| unreadable("id"))?;
     let shards =
         u16::try_from(first.shards).ok().and_then(ShardCount::new).ok_or_else(|| unreadable("shards"))?;
     let mut records = Vec::with_capacity(rows.len());
-    for (shard, row) in shards.shards().zip(&rows) {
+    for (shard, row) in shards.shards().zip(rows) {
         if row.shard != i32::from(shard.0) {
             return Err(unreadable("a shard is missing"));
         }

@@ -195,7 +195,8 @@ impl Settler {
         *settled = tag;
         let acknowledge = self.channel.basic_ack(tag, BasicAckOptions { multiple: true });
         match within(CALL_LIMIT, "acknowledge to RabbitMQ", acknowledge).await {
-            Err(_) if !self.channel.status().connected() => Ok(()),
+            // The channel ended under the call. Receiving says why, and what was not acknowledged comes again.
+            Err(error) if error.is_transient() => Ok(()),
             result => result,
         }
     }

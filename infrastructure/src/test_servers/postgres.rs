@@ -15,7 +15,7 @@ use tempfile::TempDir;
 /// Where Debian's packages put the programs of each version.
 const VERSIONS: &str = "/usr/lib/postgresql";
 const USER: &str = "postgres";
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 /// A PostgreSQL with a cluster of its own, as durable as one in production: what it committed survives [`Self::kill`].

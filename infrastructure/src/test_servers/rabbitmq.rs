@@ -117,6 +117,7 @@ impl RabbitmqServer {
     ///
     /// # Panics
     /// Where the node does not answer.
+    #[must_use]
     pub fn vhost(&self, name: &str) -> String {
         self.evaluate(&format!(r#"rabbit_vhost:add(<<"{name}">>, <<"test">>)."#));
         self.permit("guest", name, ".*");

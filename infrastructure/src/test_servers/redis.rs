@@ -2,13 +2,21 @@
 
 use super::{ServerProcess, free_port, require, wait_for_port};
 use redis::{Client, Connection, FromRedisValue};
-use std::{path::Path, thread, time::Duration, time::Instant};
+use std::{
+    fs,
+    fs::File,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 use tempfile::TempDir;
 
 const PROGRAM: &str = "/usr/bin/redis-server";
+/// The same start as in production, with the same settings: the check of the append-only file included.
+const START_SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/redis/start.sh");
 const READY_LIMIT: Duration = Duration::from_secs(30);
 
-/// A Redis with its data in a folder of its own, set as the counting needs it unless told otherwise.
+/// A Redis with its data in a folder of its own, started and set as `deploy/redis` does unless told otherwise.
 #[derive(Debug)]
 pub struct RedisServer {
     process: Option<ServerProcess>,
@@ -59,6 +67,15 @@ impl RedisServer {
         self.folder.path()
     }
 
+    /// What the start script said at the latest start.
+    ///
+    /// # Panics
+    /// Where its log cannot be read.
+    #[must_use]
+    pub fn start_log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("start.log")).expect("the log can be read")
+    }
+
     /// The process id.
     ///
     /// # Panics
@@ -80,18 +97,14 @@ impl RedisServer {
     pub fn restart(&mut self) {
         self.kill();
         let (port, folder) = (self.port.to_string(), self.folder.path().to_owned());
-        let defaults = [
-            ("port", port.as_str()),
-            ("bind", "127.0.0.1"),
-            ("save", ""),
-            ("appendonly", "yes"),
-            ("appendfsync", "always"),
-            ("aof-load-truncated", "no"),
-            ("maxmemory-policy", "noeviction"),
-            ("logfile", "redis.log"),
-        ];
-        self.process = Some(ServerProcess::start(None, PROGRAM, |command| {
-            command.arg("--dir").arg(folder);
+        let log = File::create(folder.join("start.log")).expect("a log in the temporary folder");
+        let defaults = [("port", port.as_str()), ("bind", "127.0.0.1"), ("logfile", "redis.log")];
+        self.process = Some(ServerProcess::start(None, "/bin/sh", |command| {
+            command
+                .arg(START_SCRIPT)
+                .env("REDIS_DATA", folder)
+                .stdout(log.try_clone().expect("a file"))
+                .stderr(log);
             for (name, value) in defaults {
                 command.args([&format!("--{name}"), value]);
             }

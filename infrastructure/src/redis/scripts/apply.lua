@@ -134,6 +134,11 @@ end
 for from = 1, #rows, 2 * PAIRS do
   redis.call('HSET', PREFIX .. 'agg:' .. generation, unpack(rows, from, math.min(from + 2 * PAIRS - 1, #rows)))
 end
+-- A hash of short values is searched from its front until it has grown; one value of more than 64 bytes makes it a table
+-- at once. It stands under a name that no list has.
+if old_names == 0 and #names > 0 then
+  redis.call('HSET', PREFIX .. 'agg:' .. generation, '', string.rep('-', 65))
+end
 local from = 1
 while from <= #names do
   local place = old_names + from - 1

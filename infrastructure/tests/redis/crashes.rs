@@ -1,0 +1,300 @@
+//! Redis killed, paused, full, wiped, rolled back.
+
+use super::{ACCUMULATOR, START, batch, birth, opened, pulse, rows, settings};
+use application::ports::{AccumulatorShards, GenerationStore, Outcome, PulseSink};
+use domain::{Shard, UsageTotals};
+use infrastructure::{redis::RedisAccumulator, test_servers::redis::RedisServer};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::task::JoinSet;
+
+const SHARDS: u16 = 4;
+const KILLS: u32 = 8;
+
+/// Repeats what fails for a reason that may pass, as the engine does.
+macro_rules! persist {
+    ($call:expr) => {
+        loop {
+            match $call.await {
+                Ok(done) => break done,
+                Err(error) if error.is_transient() => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+}
+
+/// Counts batches on one shard until told to stop: identities twice, and pulses without any. Returns what was counted.
+async fn count(
+    store: Arc<RedisAccumulator>,
+    shard: u16,
+    stop: Arc<AtomicBool>,
+    retries: Arc<AtomicU64>,
+) -> UsageTotals {
+    let mut expected = UsageTotals::default();
+    let mut number = 0;
+    while !stop.load(Ordering::Relaxed) {
+        number += 1;
+        let mut pulses = Vec::new();
+        for n in 0..60 {
+            let fresh =
+                pulse(Some(format!("{number}-{n}")), &format!("sku-{}", n % 7), "9007199254740.993000001");
+            expected.add(&fresh);
+            pulses.push(fresh);
+            if number > 1 && n % 3 == 0 {
+                let earlier = number - 1;
+                let copy = Some(format!("{earlier}-{n}"));
+                pulses.push(pulse(copy, &format!("sku-{}", n % 7), "9007199254740.993000001"));
+            }
+        }
+        let anonymous = pulse(None, "anonymous", "0.3");
+        expected.add(&anonymous);
+        pulses.push(anonymous);
+        let batch = batch(shard, number, pulses);
+        let outcomes = persist!(async {
+            store.apply(&batch).await.inspect_err(|_| {
+                retries.fetch_add(1, Ordering::Relaxed);
+            })
+        });
+        assert!(!outcomes.contains(&Outcome::Conflict));
+    }
+    expected
+}
+
+/// Seals and deletes on all shards until told to stop. Returns what a ledger would hold.
+async fn flush(store: Arc<RedisAccumulator>, stop: Arc<AtomicBool>) -> UsageTotals {
+    let mut ledger = UsageTotals::default();
+    while !stop.load(Ordering::Relaxed) {
+        for shard in birth(SHARDS).shards.shards() {
+            let state = persist!(store.inspect(shard)).expect("the shard is there");
+            persist!(store.seal(shard, state.generation, START));
+            for generation in state.deleted + 1..=state.generation {
+                let sealed = persist!(store.sealed(shard, generation)).expect("it is sealed");
+                let rows = persist!(rows(&store, shard, generation));
+                assert_eq!(rows.sum(), sealed.total, "generation {generation} of shard {shard}");
+                rows.into_iter().for_each(|(key, total)| ledger.add_total(key, total));
+                persist!(store.delete(&sealed));
+            }
+        }
+    }
+    ledger
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_of_redis_change_no_count() {
+    let mut server = RedisServer::start();
+    let workers = [Arc::new(opened(&server, SHARDS).await), Arc::new(opened(&server, SHARDS).await)];
+    let cron = Arc::new(opened(&server, SHARDS).await);
+    let (stop, retries) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut tasks = JoinSet::new();
+    for shard in 0..SHARDS {
+        let worker = &workers[usize::from(shard) % workers.len()];
+        tasks.spawn(count(Arc::clone(worker), shard, Arc::clone(&stop), Arc::clone(&retries)));
+    }
+    let mut flushes = JoinSet::new();
+    flushes.spawn(flush(Arc::clone(&cron), Arc::clone(&stop)));
+
+    for _ in 0..KILLS {
+        let before = retries.load(Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        server.kill();
+        // Dead for as long as it takes to be noticed.
+        while retries.load(Ordering::Relaxed) == before {
+            tokio::task::yield_now().await;
+        }
+        server.restart();
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut expected = UsageTotals::default();
+    while let Some(counted) = tasks.join_next().await {
+        counted.unwrap().into_iter().for_each(|(key, total)| expected.add_total(key, total));
+    }
+    let mut found = flushes.join_next().await.unwrap().unwrap();
+    for shard in birth(SHARDS).shards.shards() {
+        let state = cron.inspect(shard).await.unwrap().unwrap();
+        for generation in state.deleted + 1..=state.generation {
+            let rows = rows(&cron, shard, generation).await.unwrap();
+            rows.into_iter().for_each(|(key, total)| found.add_total(key, total));
+        }
+    }
+    assert!(expected.sum().pulses > 1_000, "hardly anything was counted: {:?}", expected.sum());
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn a_redis_that_does_not_answer_is_waited_for() {
+    let server = RedisServer::start();
+    let store = opened(&server, 1).await;
+    let batch = batch(0, 1, vec![pulse(None, "s", "1"), pulse(Some("a".into()), "s", "1")]);
+    server.pause();
+    for _ in 0..2 {
+        let error = store.apply(&batch).await.unwrap_err();
+        assert!(error.is_transient(), "{error}");
+    }
+    server.resume();
+    // What was sent before is still in Redis' sockets, and is carried out before or after this: it counts once.
+    persist!(store.apply(&batch));
+    let state = store.inspect(Shard(0)).await.unwrap().unwrap();
+    assert_eq!(state.active.pulses, 2);
+}
+
+#[tokio::test]
+async fn a_command_that_was_long_on_its_way_changes_nothing() {
+    let server = RedisServer::start();
+    let store = opened(&server, 1).await;
+    let first = batch(0, 1, vec![pulse(None, "s", "1")]);
+    store.apply(&first).await.unwrap();
+    store.apply(&batch(0, 2, vec![pulse(None, "s", "1")])).await.unwrap();
+    let error = store.apply(&first).await.unwrap_err();
+    assert!(error.to_string().contains("batch 1 of shard 0 comes after batch 2"), "{error}");
+    assert_eq!(store.inspect(Shard(0)).await.unwrap().unwrap().active.pulses, 2);
+}
+
+#[tokio::test]
+async fn a_restart_of_redis_forgets_the_scripts_and_nothing_else() {
+    let mut server = RedisServer::start();
+    let store = opened(&server, 1).await;
+    let copy = vec![pulse(Some("a".into()), "s", "1")];
+    assert_eq!(store.apply(&batch(0, 1, copy.clone())).await.unwrap(), [Outcome::Counted]);
+    server.restart();
+    let applied = persist!(store.apply(&batch(0, 2, copy.clone())));
+    assert_eq!(applied, [Outcome::Duplicate]);
+    let () = server.command(&["SCRIPT", "FLUSH"]);
+    store.seal(Shard(0), 1, START).await.unwrap();
+    assert_eq!(store.apply(&batch(0, 3, copy)).await.unwrap(), [Outcome::Duplicate]);
+}
+
+#[tokio::test]
+async fn wiped_storage_halts_and_says_what_is_missing() {
+    let server = RedisServer::start();
+    let store = opened(&server, 1).await;
+    store.apply(&batch(0, 1, vec![pulse(None, "s", "1")])).await.unwrap();
+    let () = server.command(&["FLUSHALL"]);
+    let error = store.apply(&batch(0, 2, vec![pulse(None, "s", "1")])).await.unwrap_err();
+    assert!(!error.is_transient(), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("shard 0 is missing (pulse:{0}:meta)") && text.contains("sequence 2"), "{text}");
+    assert!(!store.seal(Shard(0), 1, START).await.unwrap_err().is_transient());
+    assert!(!store.sealed(Shard(0), 1).await.unwrap_err().is_transient());
+    assert!(!store.inspect(Shard(0)).await.unwrap_err().is_transient());
+    assert!(!store.create(Shard(0), birth(1)).await.unwrap_err().is_transient());
+    let left: Vec<String> = server.command(&["KEYS", "*"]);
+    assert_eq!(left, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn storage_that_was_rolled_back_halts_and_says_by_how_much() {
+    let mut server = RedisServer::start();
+    let store = opened(&server, 1).await;
+    store.apply(&batch(0, 1, vec![pulse(None, "s", "1")])).await.unwrap();
+    server.kill();
+    let (data, copy) = (server.folder().join("appendonlydir"), server.folder().join("backup"));
+    copy_folder(&data, &copy);
+    server.restart();
+    for number in 2..=4 {
+        persist!(store.apply(&batch(0, number, vec![pulse(None, "s", "1")])));
+    }
+    store.seal(Shard(0), 1, START).await.unwrap();
+    server.kill();
+    fs::remove_dir_all(&data).unwrap();
+    copy_folder(&copy, &data);
+    server.restart();
+    let again = batch(0, 5, vec![pulse(None, "s", "1")]);
+    let error = loop {
+        match store.apply(&again).await {
+            Err(error) if error.is_transient() => {}
+            answer => break answer.unwrap_err(),
+        }
+    };
+    let text = error.to_string();
+    assert!(text.contains("rolled back, 1 generations and 4 changes are gone"), "{text}");
+    assert!(!store.inspect(Shard(0)).await.unwrap_err().is_transient());
+    // Somebody who has not seen it is not warned by Redis, only by the ledger.
+    let newcomer = RedisAccumulator::connect(&settings(&server, 1)).await.unwrap();
+    assert_eq!(newcomer.inspect(Shard(0)).await.unwrap().unwrap().active.pulses, 1);
+}
+
+#[tokio::test]
+async fn another_accumulator_s_storage_is_refused() {
+    let server = RedisServer::start();
+    let store = opened(&server, 1).await;
+    let () = server.command(&["HSET", "pulse:{0}:meta", "accumulator", &"0".repeat(32)]);
+    for error in [
+        store.apply(&batch(0, 1, vec![pulse(None, "s", "1")])).await.unwrap_err(),
+        store.seal(Shard(0), 1, START).await.unwrap_err(),
+        store.inspect(Shard(0)).await.unwrap_err(),
+        store.sealed(Shard(0), 1).await.unwrap_err(),
+    ] {
+        let text = error.to_string();
+        assert!(!error.is_transient() && text.contains(&ACCUMULATOR.to_string()), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_shard_that_was_made_for_another_number_of_shards_is_refused() {
+    let server = RedisServer::start();
+    opened(&server, 4).await;
+    let store = RedisAccumulator::connect(&settings(&server, 2)).await.unwrap();
+    store.inspect(Shard(0)).await.unwrap();
+    let error = store.apply(&batch(0, 1, vec![pulse(None, "s", "1")])).await.unwrap_err();
+    assert!(
+        error.to_string().contains("was made for 4 shards, and this program is set to 2 (PULSE_SHARDS)"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_full_redis_can_still_be_emptied() {
+    let server = RedisServer::start();
+    let store = opened(&server, 1).await;
+    let mut expected = UsageTotals::default();
+    let mut number = 0;
+    server.config_set("maxmemory", "4mb");
+    let error = loop {
+        number += 1;
+        let pulses: Vec<_> = (0..1_000)
+            .map(|n| pulse(Some(format!("{number}-{n}")), &format!("sku-{number}-{n}"), "1.000000001"))
+            .collect();
+        match store.apply(&batch(0, number, pulses.clone())).await {
+            Ok(_) => pulses.iter().for_each(|pulse| expected.add(pulse)),
+            Err(error) => break error,
+        }
+        assert!(number < 1_000, "Redis takes more than its memory");
+    };
+    assert!(error.is_transient(), "{error}");
+    assert!(number > 2, "nothing was counted before Redis was full");
+    store.seal(Shard(0), 1, START).await.unwrap();
+    let sealed = store.sealed(Shard(0), 1).await.unwrap().unwrap();
+    assert_eq!(sealed.total, expected.sum());
+    assert_eq!(rows(&store, Shard(0), 1).await.unwrap(), expected);
+    store.delete(&sealed).await.unwrap();
+    // The identities stay, the rows were the larger part.
+    let after = batch(0, number + 1, vec![pulse(Some("after".into()), "s", "1")]);
+    assert_eq!(persist!(store.apply(&after)), [Outcome::Counted]);
+}
+
+#[tokio::test]
+async fn a_repetition_is_known_however_the_connection_changes() {
+    let server = RedisServer::start();
+    let store = opened(&server, 1).await;
+    let batch = batch(0, 1, vec![pulse(None, "s", "1")]);
+    store.apply(&batch).await.unwrap();
+    let _: u64 = server.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+    persist!(store.seal(Shard(0), 1, START));
+    persist!(store.apply(&batch));
+    assert_eq!(store.sealed(Shard(0), 1).await.unwrap().unwrap().total.pulses, 1);
+    assert_eq!(store.inspect(Shard(0)).await.unwrap().unwrap().active.pulses, 0);
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-r").args([from, to]).status().unwrap();
+    assert!(status.success());
+}
