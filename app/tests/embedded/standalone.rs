@@ -34,10 +34,10 @@ fn a_second_service_on_the_file_is_refused_with_a_clear_answer() {
     let folder = Folder::new();
     let mut first = folder.start("first.log", &["--standalone"], &[]);
     first.wait_for_log("ready");
-    let second = folder.run(&["--standalone"]);
-    assert_eq!(second.code, Some(1), "{second:?}");
-    let pid = first.pid().to_string();
-    assert!(second.errors.contains("pulse.db") && second.errors.contains(&pid), "{second:?}");
+    let mut second = folder.start("second.log", &["--standalone"], &[]);
+    assert_eq!(second.exit_code(), Some(1), "{}", second.log());
+    let (answer, pid) = (second.log(), first.pid().to_string());
+    assert!(answer.contains("pulse.db") && answer.contains(&pid), "{answer}");
     assert!(!first.has_ended());
     let other = folder.start("other.log", &["--standalone", "--db", "other.db"], &[]);
     other.wait_for_log("ready");
