@@ -99,13 +99,13 @@ async fn or_stopped<T>(
 
 async fn flush(settings: &Settings) -> anyhow::Result<()> {
     let stores = settings.stores_or_embedded("app flush", "set neither, to flush the embedded file")?;
-    let FlushSummary { generations, rows, pulses } = patiently(async {
+    let FlushSummary { rows, pulses, .. } = patiently(async {
         let backends = Backends::open_held(&stores, &settings.counting).await?;
         backends.check_shard_count().await?;
         backends.flush().await
     })
     .await?;
-    writeln!(io::stdout(), "flushed {pulses} pulses into {rows} hourly totals ({generations} generations)")?;
+    writeln!(io::stdout(), "flushed {pulses} pulses into {rows} hourly totals")?;
     Ok(())
 }
 

@@ -17,13 +17,15 @@ use std::{sync::Arc, time::Duration};
 use tokio::{
     select,
     task::JoinSet,
-    time::{Instant, interval, sleep},
+    time::{Instant, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// How often the ledger is told how far the shards were seen.
 const MARKS_EVERY: Duration = Duration::from_secs(10);
+/// How long the last marks may take at the end.
+const LAST_MARKS_LIMIT: Duration = Duration::from_secs(2);
 /// How often a flush that should end looks whether it may.
 const STOP_CHECK: Duration = Duration::from_millis(50);
 const INSTEAD: &str = "use --standalone, which needs no server";
@@ -61,6 +63,9 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
             service.stop.cancel();
             result = ended;
         }
+    }
+    if let Some(accumulator) = accumulator {
+        service.report_last_marks(accumulator).await;
     }
     result
 }
@@ -230,6 +235,17 @@ impl Service {
                     books.registry.mark_seen(accumulator, &shards.marks()).await
                 }) => reported?,
             }
+        }
+    }
+
+    /// The marks once more, as far as the ledger answers: the next start then notices any rollback in between.
+    async fn report_last_marks(&self, accumulator: AccumulatorId) {
+        let marks = self.backends.shards.marks();
+        let report = self.backends.books.registry.mark_seen(accumulator, &marks);
+        match timeout(LAST_MARKS_LIMIT, report).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "the last marks were not left in the ledger"),
+            Err(_) => warn!("the last marks were not left in the ledger: it did not answer"),
         }
     }
 }

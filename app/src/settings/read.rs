@@ -5,6 +5,8 @@ use secrecy::SecretString;
 use std::{ops::RangeInclusive, str::FromStr, time::Duration};
 use url::Url;
 
+const NANOS_PER_MILLISECOND: u32 = 1_000_000;
+
 /// A reader of one environment.
 pub(crate) struct Reader<'a> {
     environment: &'a Environment,
@@ -86,9 +88,12 @@ pub(crate) fn number<T: FromStr + PartialOrd>(range: RangeInclusive<T>) -> impl 
     move |text| text.parse().ok().filter(|number| range.contains(number))
 }
 
-/// A duration with its unit (`5ms`, `48h`), within a range.
+/// A duration of whole milliseconds with its unit (`5ms`, `48h`), within a range.
 pub(crate) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&str) -> Option<Duration> {
-    move |text| humantime::parse_duration(text).ok().filter(|duration| range.contains(duration))
+    let allowed = move |duration: &Duration| {
+        range.contains(duration) && duration.subsec_nanos().is_multiple_of(NANOS_PER_MILLISECOND)
+    };
+    move |text| humantime::parse_duration(text).ok().filter(&allowed)
 }
 
 /// A name of an AMQP object: a short string of the protocol.

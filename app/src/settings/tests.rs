@@ -1,6 +1,9 @@
 //! What users are told about their settings.
 
-use super::{table::DEFINITIONS, *};
+use super::{
+    table::{DEFINITIONS, definition},
+    *,
+};
 use std::{ffi::OsString, fs, path::Path};
 
 fn environment(variables: &[(&str, &str)], file: &str) -> Environment {
@@ -55,6 +58,17 @@ fn every_value_that_the_reference_shows_is_allowed() {
         }
         assert!(load(&variables).is_ok(), "{}", definition.name);
     }
+}
+
+#[test]
+fn the_defaults_are_those_that_the_adapters_recommend() {
+    assert_eq!(
+        definition("RABBITMQ_PREFETCH").default,
+        Some(RabbitmqSettings::PREFETCH.to_string().as_str())
+    );
+    let (settings, limits) = (load(&[]).unwrap(), Limits::default());
+    assert_eq!(format!("{:?}", settings.limits()), format!("{limits:?}"));
+    assert_eq!(format!("{:?}", settings.decoder()), format!("{:?}", Decoder::default()));
 }
 
 #[test]

@@ -108,6 +108,12 @@ impl Running {
         wait_until(text, || self.log().contains(text));
     }
 
+    /// The exit code, once it has ended by itself.
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
+        wait_until("the program ends", || self.has_ended());
+        self.child.wait().unwrap().code()
+    }
+
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
@@ -122,7 +128,7 @@ impl Running {
     pub(crate) fn terminate(&mut self) -> Option<i32> {
         let kill = format!("kill -TERM {}", self.pid());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
-        self.child.wait().unwrap().code()
+        self.exit_code()
     }
 }
 

@@ -34,10 +34,10 @@ fn a_second_service_on_the_file_is_refused_with_a_clear_answer() {
     let folder = Folder::new();
     let mut first = folder.start("first.log", &["--standalone"], &[]);
     first.wait_for_log("ready");
-    let second = folder.run(&["--standalone"]);
-    assert_eq!(second.code, Some(1), "{second:?}");
-    let pid = first.pid().to_string();
-    assert!(second.errors.contains("pulse.db") && second.errors.contains(&pid), "{second:?}");
+    let mut second = folder.start("second.log", &["--standalone"], &[]);
+    assert_eq!(second.exit_code(), Some(1), "{}", second.log());
+    let (answer, pid) = (second.log(), first.pid().to_string());
+    assert!(answer.contains("pulse.db") && answer.contains(&pid), "{answer}");
     assert!(!first.has_ended());
     let other = folder.start("other.log", &["--standalone", "--db", "other.db"], &[]);
     other.wait_for_log("ready");
@@ -64,4 +64,16 @@ fn a_source_that_is_away_is_waited_for_and_its_password_is_not_logged() {
     let log = service.log();
     assert!(log.contains("amqp://127.0.0.1:1"), "the source is named: {log}");
     assert!(!log.contains("hunter2") && !log.contains("someone"), "{log}");
+}
+
+#[test]
+fn logs_are_one_json_object_a_line_where_that_is_asked_for() {
+    let folder = Folder::new();
+    let mut service = folder.start("service.log", &["--standalone", "--log-format", "json"], &[]);
+    service.wait_for_log("ready");
+    assert_eq!(service.terminate(), Some(0));
+    for line in service.log().lines() {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(value["message"].is_string() && value["level"].is_string(), "{line}");
+    }
 }

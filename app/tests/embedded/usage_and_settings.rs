@@ -5,7 +5,7 @@ use crate::folder::{Folder, flights};
 #[test]
 fn every_command_explains_itself_with_an_example() {
     let folder = Folder::new();
-    for command in ["", "ingest", "usage", "flush", "migrate", "populate", "settings"] {
+    for command in ["", "ingest", "usage", "flush", "migrate", "populate", "health", "settings"] {
         let arguments: Vec<&str> = [command, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
         let help = folder.succeed(&arguments);
         assert!(help.contains("Example"), "{help}");

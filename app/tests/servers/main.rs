@@ -9,6 +9,7 @@
 mod bad_input;
 mod crashes;
 mod outages;
+mod publishing;
 mod stopping;
 mod system;
 mod totals;

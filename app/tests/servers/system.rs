@@ -179,8 +179,9 @@ impl System {
             let connection =
                 Connection::connect(&self.rabbitmq.url(), ConnectionProperties::default()).await.unwrap();
             let value = call(&connection).await;
-            // A channel that was dropped a moment ago may still be closing by itself.
-            let _ = connection.close(200, "done".into()).await;
+            // A channel that was dropped a moment ago may still be closing by itself; lapin then may never answer.
+            let close = connection.close(200, "done".into());
+            let _ = tokio::time::timeout(Duration::from_secs(5), close).await;
             value
         })
     }
