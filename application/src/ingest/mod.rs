@@ -5,7 +5,7 @@
 //! publishes it. A delivery is finished when every pulse in it is applied, known, or its dead letter is confirmed; the
 //! source's *settler* settles up to the first delivery that is not.
 //!
-//! Everything is bounded: a lane takes at most [`Limits::lane_pulses`] pulses, then its reader waits, and with it the
+//! Everything is bounded: a lane takes at most two batches of pulses, then its reader waits, and with it the
 //! source's own prefetch. A fault of the world is held in place, a fault of the message becomes a dead letter, and any other
 //! ends the engine with nothing settled that is not durable.
 
