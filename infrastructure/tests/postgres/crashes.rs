@@ -25,7 +25,7 @@ use tokio::{
 
 const ROWS: i32 = 20_000;
 /// How often a write is tried before the test gives up.
-const TRIES: usize = 100;
+const TRIES: usize = 1_000;
 
 async fn ready(url: &str) -> PostgresLedger {
     let ledger = connect(url).await;
@@ -45,6 +45,7 @@ async fn write_until_known(
             Ok(receipt) => return receipt,
             Err(error) => assert!(error.is_transient(), "{error}"),
         }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     panic!("the server did not come back");
 }
