@@ -45,7 +45,7 @@ async fn write_until_known(
             Ok(receipt) => return receipt,
             Err(error) => assert!(error.is_transient(), "{error}"),
         }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("the server did not come back");
 }
