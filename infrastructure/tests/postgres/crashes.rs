@@ -12,7 +12,7 @@ use std::{
     net::Ipv4Addr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -151,31 +151,29 @@ async fn two_ledgers_race_while_their_connections_are_terminated() {
     let first = ready(&server.url()).await;
     let second = connect(&server.url()).await;
     let rows = rows(ROWS / 4, 3);
-    let (done, killed) = (AtomicBool::new(false), AtomicU32::new(0));
-    let terminator = async {
-        let mut connection = PgConnection::connect(&server.url()).await.unwrap();
-        // A pace that meets every moment of a write of about 100 ms sooner or later, and lets some writes through.
-        for delay in (0..).map(|number| 20 + number * 37 % 180) {
-            if done.load(Ordering::Relaxed) {
-                break;
+    let undisturbed = Instant::now();
+    first.write(&sealed(1, &rows), parts(&rows)).await.unwrap();
+    let undisturbed = undisturbed.elapsed();
+    let mut connection = PgConnection::connect(&server.url()).await.unwrap();
+    let mut terminated = 0;
+    for generation in 2..=20 {
+        let sealed = sealed(generation, &rows);
+        let writes =
+            future::join_all([&first, &second].map(|ledger| write_until_known(ledger, &sealed, &rows)));
+        let terminator = async {
+            for number in 0..4 {
+                // Every generation meets other moments of a write, from its first to its last twentieth.
+                let part = (u32::try_from(generation).unwrap() * 7 + number * 11) % 20;
+                tokio::time::sleep(undisturbed * part / 20).await;
+                let count: i64 = sqlx::query_scalar(TERMINATE).fetch_one(&mut connection).await.unwrap();
+                terminated += count;
             }
-            let count: i64 = sqlx::query_scalar(TERMINATE).fetch_one(&mut connection).await.unwrap();
-            killed.fetch_add(u32::try_from(count).unwrap(), Ordering::Relaxed);
-            tokio::time::sleep(Duration::from_millis(delay)).await;
-        }
-    };
-    let racers = async {
-        for generation in 1..=20 {
-            let sealed = sealed(generation, &rows);
-            let writes = [&first, &second].map(|ledger| write_until_known(ledger, &sealed, &rows));
-            let receipts = future::join_all(writes).await;
-            // Neither may have written it where the reply was lost.
-            assert!(receipts.iter().filter(|receipt| receipt.written).count() <= 1, "{receipts:?}");
-        }
-        done.store(true, Ordering::Relaxed);
-    };
-    future::join(terminator, racers).await;
-    assert!(killed.load(Ordering::Relaxed) > 20, "the terminator met their connections");
+        };
+        let (receipts, ()) = future::join(writes, terminator).await;
+        // Neither may have written it where the reply was lost.
+        assert!(receipts.iter().filter(|receipt| receipt.written).count() <= 1, "{receipts:?}");
+    }
+    assert!(terminated > 20, "the terminator met their connections {terminated} times");
     assert_exact(&first, &rows, 20).await;
 }
 

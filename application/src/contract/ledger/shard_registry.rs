@@ -68,7 +68,8 @@ pub async fn marks_never_go_back(books: &impl FreshBooks) {
         // Twice in one report.
         &[mark(0, 3, 6), mark(0, 2, 7), mark(0, 3, 5)],
         &[mark(2, 1, 9_007_199_254_740_993)],
-        &[mark(1, 2, 900)],
+        // All of it has been seen before.
+        &[mark(0, 3, 5), mark(1, 1, 1_000), mark(2, 1, 1), mark(3, 7, 7)],
     ];
     for marks in reports {
         ledger.mark_seen(ACCUMULATOR, marks).await.expect("it is recorded");
