@@ -4,9 +4,13 @@ use crate::{progress, settings::Log};
 use std::io::{self, IsTerminal, Write};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
+/// Libraries that say at `info` or `warn` what we say ourselves; lapin also shows what is in a message. `LOG_LEVEL` may
+/// name them to hear them.
+const QUIET: &str = "lapin=off,sqlx=warn,tokio_cron_scheduler=warn";
+
 /// Starts logging for the whole program; a second call does nothing.
 pub(crate) fn start(log: &Log) {
-    let filter = EnvFilter::builder().parse_lossy(&log.level);
+    let filter = EnvFilter::builder().parse_lossy(format!("{QUIET},{}", log.level));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(BesideBars);
     let _ = if log.json {
         builder.json().flatten_event(true).try_init()

@@ -26,8 +26,9 @@ use std::{str::FromStr, time::Duration};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
-/// How long a call waits for a connection: a free one of the pool, or a new one.
-const ACQUIRE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a call waits for a connection: a free one of the pool, or a new one. Within it the pool tries by itself and says
+/// nothing, so it is short: whoever holds the call tells that the server is away.
+const ACQUIRE_LIMIT: Duration = Duration::from_secs(3);
 /// How long all migrations together may take, the wait for another process that runs them included.
 const MIGRATION_LIMIT: Duration = Duration::from_hours(1);
 const APPLICATION_NAME: &str = "pulse-ingestor";

@@ -136,11 +136,15 @@ impl Turn<'_> {
     }
 
     async fn begin_with(&mut self, statement: &'static str) -> Result<Transaction<'_, Sqlite>, PortError> {
-        let dead = match &mut *self.connection {
-            Some(connection) => connection.ping().await.is_err_and(|error| is_dead(&error)),
+        let unusable = match &mut *self.connection {
+            // The ping comes after the end of the last transaction. Where that is left open all the same, its commit
+            // failed and SQLite had taken it back by itself, which the driver does not notice.
+            Some(connection) => {
+                connection.ping().await.is_err_and(|error| is_dead(&error)) || connection.is_in_transaction()
+            }
             None => true,
         };
-        if dead {
+        if unusable {
             *self.connection = None;
         }
         let connection = self.connection.as_mut().ok_or_else(|| {
@@ -254,4 +258,26 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 #[cfg(not(unix))]
 fn identity(_: &Path) -> Option<(u64, u64)> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn after_a_commit_that_sqlite_took_back_by_itself_the_next_steps_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = File::open(&EmbeddedSettings::new(folder.path().join("pulse.db"))).await.unwrap();
+        let mut turn = file.writer("test").await.unwrap();
+        let mut step = turn.begin().await.unwrap();
+        // What a full disk does to a transaction.
+        sqlx::raw_sql("ROLLBACK").execute(&mut *step).await.unwrap();
+        assert!(step.commit().await.is_err());
+        assert!(turn.begin().await.is_err_and(|error| error.is_transient()));
+        drop(turn);
+        for _ in 0..2 {
+            let mut turn = file.writer("test").await.unwrap();
+            turn.begin().await.unwrap().commit().await.unwrap();
+        }
+    }
 }
