@@ -3,16 +3,20 @@
 //! A method is one atomic step. Its documentation says what is durable when it returns, and what a repetition does.
 
 mod accumulator;
+mod api_keys;
 mod dead_letters;
 mod error;
+mod inbox;
 mod ledger;
 mod source;
 
 pub use accumulator::{
     AccumulatorShards, Batch, GenerationStore, Outcome, PulseSink, SealedGeneration, ShardBirth, ShardState,
 };
+pub use api_keys::{ApiKey, ApiKeys, Scope};
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use error::{PortError, PortErrorKind};
+pub use inbox::{Inbox, InboxDepth, InboxEntry, InboxEvent, InboxFilter, InboxStatus, Retried, Stored};
 pub use ledger::{
     FlushReceipt, Registration, ShardMark, ShardRecord, ShardRegistry, ShardStatus, UsageFilter, UsageLedger,
     UsageReader, UsageRow, UsageRows, UsageSnapshot,
@@ -22,7 +26,9 @@ pub use source::{Delivery, Envelope, PartitionId, PulseSource, Received, Waterma
 #[cfg(any(test, feature = "test-support"))]
 pub use {
     accumulator::{MockAccumulatorShards, MockGenerationStore, MockPulseSink},
+    api_keys::MockApiKeys,
     dead_letters::MockDeadLetters,
+    inbox::MockInbox,
     ledger::{MockShardRegistry, MockUsageReader},
     source::MockPulseSource,
 };
