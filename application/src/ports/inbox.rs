@@ -3,7 +3,7 @@
 //! The reading side is a [`super::PulseSource`], and what it refuses goes to a [`super::DeadLetters`], both of the same
 //! store.
 
-use super::PortError;
+use super::{Envelope, PortError};
 use async_trait::async_trait;
 use domain::Timestamp;
 
@@ -14,10 +14,12 @@ pub struct InboxEvent {
     pub source: String,
     /// What makes a repetition recognisable within its source.
     pub event_id: String,
-    /// The bytes as they were sent, where they are not the pulses themselves.
+    /// The bytes as they were sent, where they are not the body itself.
     pub original: Option<Vec<u8>>,
-    /// One native pulse, an array of them, or one a line.
-    pub pulses: Vec<u8>,
+    /// What the engine is to read: native pulses, or `CloudEvents` where the envelope's content type says so.
+    pub body: Vec<u8>,
+    /// What the engine is to know beside the body.
+    pub envelope: Envelope,
     /// When it arrived.
     pub received_at: Timestamp,
 }

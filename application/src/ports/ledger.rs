@@ -3,7 +3,8 @@
 use super::{PortError, SealedGeneration};
 use async_trait::async_trait;
 use domain::{
-    AccumulatorId, HourWindow, ProductSku, Shard, ShardCount, TenantId, UsageKey, UsageTotal, UsageUnit,
+    AccumulatorId, HourWindow, ProductSku, Shard, ShardCount, TenantId, Timestamp, UsageKey, UsageTotal,
+    UsageUnit,
 };
 use futures_util::stream::BoxStream;
 
@@ -147,4 +148,99 @@ pub struct UsageSnapshot {
 pub trait UsageReader: Send + Sync + 'static {
     /// The totals and the watermarks of one consistent snapshot.
     async fn usage(&self, filter: &UsageFilter) -> Result<UsageSnapshot, PortError>;
+}
+
+/// One row of the books.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerRow {
+    /// Names the row.
+    pub id: i64,
+    /// Where it counts.
+    pub key: UsageKey,
+    /// How much.
+    pub total: UsageTotal,
+    /// When the first flush wrote it.
+    pub created_at: Timestamp,
+    /// When the last flush added to it.
+    pub updated_at: Timestamp,
+}
+
+/// Some rows of the books, and how many there are in all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerPage {
+    /// The rows, in the order of their keys.
+    pub rows: Vec<LedgerRow>,
+    /// How many rows the filter wants.
+    pub total: u64,
+}
+
+/// By what usage is added up. Units are never added to each other, so sums are always apart by unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupBy {
+    /// Apart by tenant.
+    pub tenant: bool,
+    /// Apart by product.
+    pub product_sku: bool,
+}
+
+/// The sum of a group in a window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WindowSum {
+    /// The number of the window among those asked for, from 0.
+    pub window: usize,
+    /// The tenant, where they were kept apart.
+    pub tenant: Option<TenantId>,
+    /// The product, where they were kept apart.
+    pub product_sku: Option<ProductSku>,
+    /// What the amount is counted in.
+    pub use_unity: UsageUnit,
+    /// How much.
+    pub total: UsageTotal,
+}
+
+/// The flush of one generation of one shard, as the books record it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlushRecord {
+    /// The shard.
+    pub shard: Shard,
+    /// The generation that was written.
+    pub generation: u64,
+    /// What it held; amounts of different units are added up.
+    pub total: UsageTotal,
+    /// How many rows it added to.
+    pub rows: u64,
+    /// When the generation was sealed.
+    pub sealed_at: Timestamp,
+    /// When its transaction began.
+    pub started_at: Timestamp,
+    /// When its rows were written.
+    pub flushed_at: Timestamp,
+}
+
+/// Answers questions about the books without reading all of them.
+#[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
+#[async_trait]
+pub trait UsageQueries: Send + Sync + 'static {
+    /// The wanted rows from the `skip`-th on, at most `limit`, in the order of their keys.
+    async fn page(&self, filter: &UsageFilter, skip: u64, limit: u32) -> Result<LedgerPage, PortError>;
+
+    /// The row with this number.
+    async fn row(&self, id: i64) -> Result<Option<LedgerRow>, PortError>;
+
+    /// The first and the last hour of the wanted rows; `None` where there are none.
+    async fn span(&self, filter: &UsageFilter) -> Result<Option<(HourWindow, HourWindow)>, PortError>;
+
+    /// Sums of the wanted rows by window and group, in the order of both; at most `limit` of them.
+    ///
+    /// A window reaches from one of the bounds (ascending) up to before the next; what lies outside is left out.
+    async fn sums(
+        &self,
+        filter: &UsageFilter,
+        bounds: &[HourWindow],
+        group_by: GroupBy,
+        limit: u32,
+    ) -> Result<Vec<WindowSum>, PortError>;
+
+    /// The latest flushes, newest first, at most `limit`.
+    async fn flushes(&self, limit: u32) -> Result<Vec<FlushRecord>, PortError>;
 }

@@ -18,8 +18,9 @@ pub use dead_letters::{DeadLetter, DeadLetters};
 pub use error::{PortError, PortErrorKind};
 pub use inbox::{Inbox, InboxDepth, InboxEntry, InboxEvent, InboxFilter, InboxStatus, Retried, Stored};
 pub use ledger::{
-    FlushReceipt, Registration, ShardMark, ShardRecord, ShardRegistry, ShardStatus, UsageFilter, UsageLedger,
-    UsageReader, UsageRow, UsageRows, UsageSnapshot,
+    FlushReceipt, FlushRecord, GroupBy, LedgerPage, LedgerRow, Registration, ShardMark, ShardRecord,
+    ShardRegistry, ShardStatus, UsageFilter, UsageLedger, UsageQueries, UsageReader, UsageRow, UsageRows,
+    UsageSnapshot, WindowSum,
 };
 pub use source::{Delivery, Envelope, PartitionId, PulseSource, Received, Watermark};
 
@@ -29,6 +30,6 @@ pub use {
     api_keys::MockApiKeys,
     dead_letters::MockDeadLetters,
     inbox::MockInbox,
-    ledger::{MockShardRegistry, MockUsageReader},
+    ledger::{MockShardRegistry, MockUsageQueries, MockUsageReader},
     source::MockPulseSource,
 };
