@@ -24,6 +24,7 @@ mod connection;
 mod dead_letters;
 mod envelope;
 mod error;
+mod frames;
 mod outlet;
 mod publisher;
 mod settings;
