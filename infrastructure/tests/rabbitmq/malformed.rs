@@ -37,7 +37,7 @@ impl Place {
         let properties = FIELDS.iter().map(value).collect::<Vec<_>>().join(",");
         let vhost = &self.vhost;
         let expression = format!(
-            "{{ok, _}} = rabbit_basic:publish(rabbit_misc:r(<<\"{vhost}\">>, exchange, <<\"{exchange}\">>), {routing_key}, \
+            "ok = rabbit_basic:publish(rabbit_misc:r(<<\"{vhost}\">>, exchange, <<\"{exchange}\">>), {routing_key}, \
              {{'P_basic', {properties}}}, <<\"{body}\">>)."
         );
         tokio::task::spawn_blocking(move || server().evaluate(&expression)).await.unwrap();
