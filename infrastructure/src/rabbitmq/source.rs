@@ -21,11 +21,13 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 /// How many deliveries one call hands over at most.
 const CHUNK_MAX: usize = 512;
+/// How long a new consumer is waited on before it counts as open and empty. What ends it, ends it sooner.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
 const CONSUMER_TAG: &str = "pulses";
 
 /// Reads one queue with manual acknowledgements, one channel at a time, each a partition of its own.
@@ -98,7 +100,8 @@ impl RabbitmqSource {
 impl PulseSource for RabbitmqSource {
     async fn receive(&self) -> Result<Received, PortError> {
         let mut reader = self.reader.lock().await;
-        if reader.is_none() {
+        let is_new = reader.is_none();
+        if is_new {
             let opened = self.open().await?;
             self.set_settler(Some(Arc::new(Settler {
                 partition: opened.partition,
@@ -108,6 +111,9 @@ impl PulseSource for RabbitmqSource {
             *reader = Some(opened);
         }
         let received = match reader.as_mut() {
+            Some(reader) if is_new => {
+                tokio::time::timeout(FIRST_WAIT, reader.receive()).await.unwrap_or_else(|_| Ok(Vec::new()))
+            }
             Some(reader) => reader.receive().await,
             None => unreachable!("just opened"),
         };
