@@ -24,6 +24,7 @@ pub(super) fn read(
     envelope: &Envelope,
     received_at: Timestamp,
     decoder: &Decoder,
+    anonymous: Anonymous,
 ) -> Result<Pulse, Rejection> {
     let wire: WirePulse<'_> = serde_json::from_str(text)
         .map_err(|error| Rejection::new(Reason::Malformed, shortened(&format!("not a pulse: {error}"))))?;
@@ -36,7 +37,7 @@ pub(super) fn read(
         product_sku: name("product_sku", wire.product_sku, ProductSku::new)?,
         use_unity: name("use_unity", wire.use_unity, UsageUnit::new)?,
         amount: amount(required("used_amount", wire.used_amount)?)?,
-        identity: identity(wire.id, index, envelope, decoder.anonymous)?,
+        identity: identity(wire.id, index, envelope, anonymous)?,
         occurred_at,
         hour: HourWindow::of(occurred_at.unwrap_or(received_at)),
     })

@@ -181,6 +181,7 @@ impl Reader {
             body: message.data,
             envelope: envelope(message.routing_key, &message.properties),
             received_at,
+            log: None,
         })
     }
 
