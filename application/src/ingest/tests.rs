@@ -1,5 +1,7 @@
 //! The engine against scripted sources and sinks, with the clock paused.
 
+mod logs;
+
 use super::*;
 use crate::ports::{
     Batch, DeadLetter, Delivery, Envelope, MockDeadLetters, MockPulseSink, Outcome, PartitionId, Received,
@@ -177,6 +179,7 @@ fn delivery(sequence: u64, body: impl Into<Vec<u8>>) -> Delivery {
         body: body.into(),
         envelope: Envelope::default(),
         received_at: Timestamp::new(1_700_000_000, 0),
+        log: None,
     }
 }
 

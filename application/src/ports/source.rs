@@ -2,7 +2,8 @@
 
 use super::PortError;
 use async_trait::async_trait;
-use domain::Timestamp;
+use domain::{LogName, Timestamp};
+use std::sync::Arc;
 
 /// A part of a source with an order of its own, numbered by the source: a Kafka partition, or one life of an AMQP
 /// channel. A number is never used again, so that what is late to settle cannot touch what came after.
@@ -35,6 +36,17 @@ pub struct Delivery {
     pub envelope: Envelope,
     /// When it arrived here.
     pub received_at: Timestamp,
+    /// Where the source is a log: which, and `sequence` is the offset there. `None` on a queue.
+    pub log: Option<Arc<LogReading>>,
+}
+
+/// One reading of a log, by one partition of the source: from where on, and what came before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogReading {
+    /// The log.
+    pub log: LogName,
+    /// Every message before this offset was settled by earlier readings: every shard must have come as far.
+    pub after: u64,
 }
 
 /// What a source has to give.

@@ -135,10 +135,10 @@ impl PulseSource for RabbitmqSource {
 
     async fn close(&self) -> Result<(), PortError> {
         self.set_settler(None);
-        match self.reader.lock().await.take() {
-            Some(reader) => reader.close().await,
-            None => Ok(()),
+        if let Some(reader) = self.reader.lock().await.take() {
+            reader.close().await;
         }
+        Ok(())
     }
 }
 
@@ -181,13 +181,18 @@ impl Reader {
             body: message.data,
             envelope: envelope(message.routing_key, &message.properties),
             received_at,
+            log: None,
         })
     }
 
-    async fn close(self) -> Result<(), PortError> {
+    /// Closes in order. Where that fails there is nobody left to hand anything to, now or with another try: what is not
+    /// acknowledged comes again and is recognised.
+    async fn close(self) {
         // From here on the broker sends nothing that would have to come again.
         let cancel = self.channel.basic_cancel(CONSUMER_TAG.into(), BasicCancelOptions::default());
-        self.link.close(&self.channel, cancel).await
+        if let Err(error) = self.link.close(&self.channel, cancel).await {
+            tracing::warn!(%error, "RabbitMQ was left without an orderly close; what it holds unacknowledged comes again");
+        }
     }
 }
 
