@@ -5,6 +5,7 @@
 //! does it count ([`UsageKey`], [`UsageTotal`], [`Shard`]).
 
 mod amount;
+mod file_name;
 mod identity;
 mod pulse;
 mod rejection;
@@ -14,6 +15,7 @@ mod time;
 mod usage;
 
 pub use amount::{Amount, AmountError, NANOS_PER_UNIT, TotalAmount};
+pub use file_name::{FileNameError, check_file_name};
 pub use identity::{AccumulatorId, Fingerprint, IdentityKey, PulseDigest, PulseIdentity, content_hash};
 pub use pulse::Pulse;
 pub use rejection::{Reason, Rejection};

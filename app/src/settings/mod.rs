@@ -178,13 +178,14 @@ impl Settings {
         self.rabbitmq.as_ref()
     }
 
-    /// What to make of messages.
-    pub(crate) fn decoder(&self) -> Decoder {
+    /// What to make of messages whose pulses go to this ledger.
+    pub(crate) fn decoder(&self, ledger: &Ledger) -> Decoder {
         Decoder {
             anonymous: if self.counting.accept_anonymous { Anonymous::Accept } else { Anonymous::Reject },
             items_max: self.intake.items_max,
             age_max: self.counting.age_max,
             ahead_max: self.counting.ahead_max,
+            sku_rule: ledger.sku_rule(),
         }
     }
 

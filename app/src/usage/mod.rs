@@ -36,7 +36,7 @@ pub(crate) async fn run(arguments: Usage, settings: &Settings) -> anyhow::Result
     let mut out = Renderer::new(BufWriter::new(io::stdout().lock()), layout, !billed)?;
     if billed {
         let ledger = settings.ledger();
-        if there_is(ledger.file())? {
+        if there_is(ledger.sign().as_deref())? {
             let books = patiently(ledger.open(&settings.counting, false)).await?;
             print_billed(&books.reader, &filter, &mut out).await?;
         }

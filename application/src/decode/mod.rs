@@ -4,7 +4,7 @@ mod body;
 mod pulse;
 
 use crate::ports::Delivery;
-use domain::{Pulse, Rejection};
+use domain::{Pulse, Reason, Rejection, check_file_name};
 use std::{ops::Range, time::Duration};
 
 /// What to make of messages.
@@ -18,6 +18,29 @@ pub struct Decoder {
     pub age_max: Option<Duration>,
     /// How far a pulse's own time may lie after its arrival.
     pub ahead_max: Duration,
+    /// Which products pulses may be of.
+    pub sku_rule: SkuRule,
+}
+
+/// Which products pulses may be of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SkuRule {
+    /// Any name.
+    Any,
+    /// Names that may name a file, for books that keep a file a product; others are refused as `invalid_field`.
+    FileName,
+}
+
+impl SkuRule {
+    fn check(self, pulse: Pulse) -> Result<Pulse, Rejection> {
+        match (self, check_file_name(pulse.product_sku.as_str())) {
+            (Self::FileName, Err(error)) => {
+                let detail = format!("product_sku {error} (LEDGER_URL=json:DIR)");
+                Err(Rejection::new(Reason::InvalidField, detail))
+            }
+            _ => Ok(pulse),
+        }
+    }
 }
 
 /// What becomes of pulses without an identity.
@@ -48,6 +71,7 @@ impl Default for Decoder {
             items_max: 1_000,
             age_max: None,
             ahead_max: Duration::from_hours(1),
+            sku_rule: SkuRule::Any,
         }
     }
 }
@@ -71,7 +95,8 @@ impl Decoder {
         Item {
             index: Some(index),
             bytes: start..start + text.len(),
-            pulse: pulse::read(text, index, &delivery.envelope, delivery.received_at, self),
+            pulse: pulse::read(text, index, &delivery.envelope, delivery.received_at, self)
+                .and_then(|pulse| self.sku_rule.check(pulse)),
         }
     }
 }
@@ -80,7 +105,7 @@ impl Decoder {
 mod tests {
     use super::*;
     use crate::ports::{Envelope, PartitionId};
-    use domain::{PulseIdentity, Reason, Timestamp};
+    use domain::{PulseIdentity, Timestamp};
 
     /// 2026-01-10T12:30:00Z
     const NOON: i64 = 1_768_048_200;
@@ -237,6 +262,22 @@ mod tests {
             let shown = String::from_utf8_lossy(&body[..body.len().min(60)]);
             assert_eq!(verdicts(body), [Err(Reason::Malformed)], "{shown}");
         }
+    }
+
+    #[test]
+    fn a_product_that_may_not_name_a_file_is_refused_where_the_books_keep_files() {
+        let long = format!("\"{}\"", "x".repeat(201));
+        for value in [r#""../../etc/passwd""#, r#""a\u002fb""#, r#""..""#, r#"".hidden""#, &long] {
+            let body = pulse_json("product_sku", value);
+            assert_eq!(verdicts(body.as_bytes()), [Ok("307".to_owned())], "{value}");
+            let decoder = Decoder { sku_rule: SkuRule::FileName, ..Decoder::default() };
+            let refused = decode_with(&decoder, &delivery(body.as_bytes()))[0].pulse.clone().unwrap_err();
+            assert_eq!(refused.reason, Reason::InvalidField, "{value}");
+            assert!(refused.detail.starts_with("product_sku ") && refused.detail.len() < 100, "{refused}");
+        }
+        let decoder = Decoder { sku_rule: SkuRule::FileName, ..Decoder::default() };
+        let body = pulse_json("product_sku", r#""created""#);
+        assert!(decode_with(&decoder, &delivery(body.as_bytes()))[0].pulse.is_ok());
     }
 
     #[test]
