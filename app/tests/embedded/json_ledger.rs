@@ -1,13 +1,7 @@
 //! `LEDGER_URL=json:DIR`: a file for each product, whatever is killed and whoever else flushes.
 
 use crate::folder::Folder;
-use std::{
-    collections::BTreeMap,
-    fmt::Write,
-    fs,
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fmt::Write, fs, thread::sleep, time::Instant};
 
 const JSON: [(&str, &str); 1] = [("LEDGER_URL", "json:out/counts")];
 const ROUNDS: u32 = 40;

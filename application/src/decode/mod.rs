@@ -1,15 +1,23 @@
 //! From the bytes of a message to pulses, or to the reason why not, one verdict for each pulse in it.
 
 mod body;
+mod cloud_events;
+mod fields;
+pub mod mapping;
+mod object;
 mod pulse;
 
 use crate::ports::Delivery;
+use cloud_events::Form;
 use domain::{Pulse, Reason, Rejection, check_file_name};
-use std::{ops::Range, time::Duration};
+use mapping::{ColumnValue, Mapping, Message};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 /// What to make of messages.
 #[derive(Clone, Debug)]
 pub struct Decoder {
+    /// What the messages are, where they do not say themselves that they are `CloudEvents`.
+    pub format: Format,
     /// Whether pulses count that carry nothing to know them by.
     pub anonymous: Anonymous,
     /// The most pulses in one message; a message with more is refused whole.
@@ -43,6 +51,18 @@ impl SkuRule {
     }
 }
 
+/// What messages are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Native pulses.
+    #[default]
+    Pulse,
+    /// `CloudEvents` 1.0 in JSON, whatever the content type.
+    CloudEvents,
+    /// Of another shape.
+    Mapping(Arc<Mapping>),
+}
+
 /// What becomes of pulses without an identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Anonymous {
@@ -67,6 +87,7 @@ impl Default for Decoder {
     /// The defaults of the settings: anonymous pulses count, 1,000 pulses a message, any past, one hour ahead.
     fn default() -> Self {
         Self {
+            format: Format::Pulse,
             anonymous: Anonymous::Accept,
             items_max: 1_000,
             age_max: None,
@@ -79,10 +100,10 @@ impl Default for Decoder {
 impl Decoder {
     /// Reads a message and appends a verdict for each pulse in it: at least one.
     pub fn decode(&self, delivery: &Delivery, out: &mut Vec<Item>) {
-        match body::items(&delivery.body, self.items_max) {
-            Ok(body::Items::One(text)) => out.push(self.item(delivery, text, 0)),
-            Ok(body::Items::Many(texts)) => {
-                out.extend((0..).zip(texts).map(|(index, text)| self.item(delivery, text, index)));
+        match self.take_apart(delivery) {
+            Ok((form, body::Items::One(text))) => out.push(self.item(delivery, form, text, 0)),
+            Ok((form, body::Items::Many(texts))) => {
+                out.extend((0..).zip(texts).map(|(index, text)| self.item(delivery, form, text, index)));
             }
             Err(rejection) => {
                 out.push(Item { index: None, bytes: 0..delivery.body.len(), pulse: Err(rejection) });
@@ -90,13 +111,65 @@ impl Decoder {
         }
     }
 
-    fn item(&self, delivery: &Delivery, text: &str, index: u32) -> Item {
+    fn take_apart<'a>(&self, delivery: &'a Delivery) -> Result<(Form, body::Items<'a>), Rejection> {
+        let form = self.form(delivery)?;
+        let items = match form {
+            Form::Plain | Form::Structured => body::items(&delivery.body, self.items_max)?,
+            Form::Binary => body::Items::One(body::text(&delivery.body)?),
+        };
+        Ok((form, items))
+    }
+
+    fn form(&self, delivery: &Delivery) -> Result<Form, Rejection> {
+        Ok(match (Form::announced(&delivery.envelope)?, &self.format) {
+            (Form::Plain, Format::CloudEvents) => Form::Structured,
+            (Form::Plain, Format::Mapping(mapping)) if mapping.reads_cloud_events => Form::Structured,
+            (form, _) => form,
+        })
+    }
+
+    fn item(&self, delivery: &Delivery, form: Form, text: &str, index: u32) -> Item {
         let start = text.as_ptr() as usize - delivery.body.as_ptr() as usize;
         Item {
             index: Some(index),
             bytes: start..start + text.len(),
-            pulse: pulse::read(text, index, &delivery.envelope, delivery.received_at, self)
-                .and_then(|pulse| self.sku_rule.check(pulse)),
+            pulse: self.read(delivery, form, text, index).and_then(|pulse| self.sku_rule.check(pulse)),
+        }
+    }
+
+    fn read(&self, delivery: &Delivery, form: Form, text: &str, index: u32) -> Result<Pulse, Rejection> {
+        let Delivery { envelope, received_at, .. } = delivery;
+        match (form.event(envelope, text)?, &self.format) {
+            (None, Format::Mapping(mapping)) => {
+                mapping.read(&mut Message::plain(text, envelope)?, index, *received_at, self)
+            }
+            (None, _) => pulse::read(text, index, envelope, *received_at, self),
+            (Some(event), Format::Mapping(mapping)) if mapping.reads_cloud_events => {
+                mapping.read(&mut Message::event(&event, envelope), index, *received_at, self)
+            }
+            (Some(event), _) => cloud_events::read(&event, *received_at, self),
+        }
+    }
+
+    /// The extra columns that the archive keeps of an item of this message: those of the mapping, in its order, whether
+    /// the item is a pulse that counts or not. Without a mapping there are none.
+    ///
+    /// # Errors
+    /// Why the item cannot be archived: it is not of the mapping's shape, or could not be taken apart.
+    pub fn columns(&self, delivery: &Delivery, item: &Item) -> Result<Vec<ColumnValue>, Rejection> {
+        let Format::Mapping(mapping) = &self.format else { return Ok(Vec::new()) };
+        let form = self.form(delivery)?;
+        let text = body::text(delivery.body.get(item.bytes.clone()).unwrap_or_default())?;
+        let envelope = &delivery.envelope;
+        match form.event(envelope, text)? {
+            None => mapping.read_columns(&mut Message::plain(text, envelope)?),
+            Some(event) if mapping.reads_cloud_events => {
+                mapping.read_columns(&mut Message::event(&event, envelope))
+            }
+            Some(_) => Err(Rejection::new(
+                Reason::Malformed,
+                format!("a CloudEvent is no message of the mapping {}", mapping.name),
+            )),
         }
     }
 }
