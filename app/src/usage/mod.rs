@@ -43,7 +43,9 @@ pub(crate) async fn run(arguments: Usage, settings: &Settings) -> anyhow::Result
     } else {
         let stores =
             settings.stores_or_embedded("app usage", "add --billed to leave out what is not yet flushed")?;
-        if there_is(stores.accumulator.file())? {
+        let is_booked = stores.ledger.sign().is_some_and(|file| file.exists());
+        // Books without the accumulator that they are of are for the report to complain about.
+        if is_booked || there_is(stores.accumulator.file())? {
             print_all(&stores, settings, &filter, &mut out).await?;
         }
     }

@@ -53,16 +53,16 @@ impl Folder {
                 State::from_bytes(&bytes).map(Some).map_err(damaged)
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(fault(operation, &path, error)),
+            Err(error) => Err(fault(operation, &path, &error)),
         }
     }
 
     /// Waits for the lock; makes the folder where it is missing.
     pub(super) fn lock(&self, operation: &'static str) -> Result<Locked<'_>, PortError> {
-        fs::create_dir_all(&self.path).map_err(|error| fault(operation, &self.path, error))?;
+        fs::create_dir_all(&self.path).map_err(|error| fault(operation, &self.path, &error))?;
         let path = self.path.join(LOCK);
         let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-        let lock = lock.map_err(|error| fault(operation, &path, error))?;
+        let lock = lock.map_err(|error| fault(operation, &path, &error))?;
         let end = Instant::now() + LOCK_PATIENCE;
         loop {
             match lock.try_lock() {
@@ -72,7 +72,7 @@ impl Folder {
                     let held = format!("{} is held by another process", path.display());
                     return Err(PortError::transient(operation, held));
                 }
-                Err(TryLockError::Error(error)) => return Err(fault(operation, &path, error)),
+                Err(TryLockError::Error(error)) => return Err(fault(operation, &path, &error)),
             }
         }
         if self.path.join(LOCK_IN_UPPER_CASE).exists() {
@@ -104,7 +104,7 @@ impl Locked<'_> {
     /// overwritten.
     fn check_new(&self) -> Result<(), PortError> {
         let Folder { path } = self.folder;
-        let failed = |error| fault(self.operation, path, error);
+        let failed = |error: io::Error| fault(self.operation, path, &error);
         for entry in fs::read_dir(path).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
             let name = name.to_string_lossy();
@@ -129,7 +129,7 @@ impl Locked<'_> {
             for ancestor in self.folder.path.ancestors().skip(1) {
                 match File::open(ancestor).and_then(|folder| folder.sync_all()) {
                     Err(error) if error.kind() != ErrorKind::PermissionDenied => {
-                        return Err(fault(self.operation, ancestor, error));
+                        return Err(fault(self.operation, ancestor, &error));
                     }
                     _ => {}
                 }
@@ -142,7 +142,7 @@ impl Locked<'_> {
     pub(super) fn sync(&self) -> Result<(), PortError> {
         let Folder { path } = self.folder;
         let synced = File::open(path).and_then(|folder| folder.sync_all());
-        synced.map_err(|error| fault(self.operation, path, error))
+        synced.map_err(|error| fault(self.operation, path, &error))
     }
 
     /// Replaces the files of the products that are not as the state has it.
@@ -153,7 +153,7 @@ impl Locked<'_> {
                 continue;
             }
             if let Some(folder) = path.parent() {
-                fs::create_dir_all(folder).map_err(|error| fault(self.operation, folder, error))?;
+                fs::create_dir_all(folder).map_err(|error| fault(self.operation, folder, &error))?;
             }
             self.replace(&name, &bytes)?;
         }
@@ -169,12 +169,12 @@ impl Locked<'_> {
             file.sync_all()?;
             fs::rename(&temporary, &path)
         };
-        write().map_err(|error| fault(self.operation, &path, error))
+        write().map_err(|error| fault(self.operation, &path, &error))
     }
 }
 
 /// What may pass: a full disk, a loaded machine, a device that answers again. Everything else somebody must look at.
-fn fault(operation: &'static str, path: &Path, error: io::Error) -> PortError {
+fn fault(operation: &'static str, path: &Path, error: &io::Error) -> PortError {
     const PASSING: [ErrorKind; 8] = [
         ErrorKind::StorageFull,
         ErrorKind::QuotaExceeded,
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn only_what_may_pass_is_worth_repeating() {
-        let kind_of = |error| fault("test", Path::new("x"), error).is_transient();
+        let kind_of = |error: io::Error| fault("test", Path::new("x"), &error).is_transient();
         for code in [5, 11, 12, 16, 23, 24, 28, 122] {
             assert!(kind_of(io::Error::from_raw_os_error(code)), "{code}");
         }

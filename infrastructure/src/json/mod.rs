@@ -7,7 +7,7 @@
 //! up for what a crash left out.
 //!
 //! Every step reads and writes the whole state and holds it in memory: books for some 100,000 hourly totals, not for
-//! millions. The file grows by about 80 bytes for each total; flush records are bounded, see [`state`].
+//! millions. The file grows by about 100 bytes for each hourly total; the flush records in it are bounded.
 //!
 //! - `folder`: the lock, and files that are replaced whole; `state`: what the state file holds, and how it is written.
 //! - `rendering`: the files of the products.

@@ -7,7 +7,7 @@ use super::state::State;
 use domain::{ProductSku, TenantId, TotalAmount, UsageUnit};
 use std::{
     collections::BTreeMap,
-    fmt::Write,
+    fmt::{Display, Write},
     path::{Path, PathBuf},
 };
 
@@ -31,7 +31,7 @@ pub(super) fn rendered(state: &State) -> Result<Vec<(PathBuf, Vec<u8>)>, TooLarg
             if is_first(unit) {
                 files.push((PathBuf::from(&file), format!("{}\n", object(&tenants)).into_bytes()));
             } else {
-                member(&mut others, unit.as_str(), object(&tenants));
+                member(&mut others, unit.as_str(), &object(&tenants));
             }
         }
         if !others.is_empty() {
@@ -59,7 +59,7 @@ fn object(tenants: &Tenants<'_>) -> String {
     format!("{{{members}}}")
 }
 
-fn member(members: &mut String, name: &str, value: impl std::fmt::Display) {
+fn member(members: &mut String, name: &str, value: &impl Display) {
     let comma = if members.is_empty() { "" } else { "," };
     let name = serde_json::Value::from(name);
     write!(members, "{comma}{name}:{value}").expect("text takes any text");

@@ -1,6 +1,6 @@
 //! What the state file holds: totals, flush records, watermarks and the registry, of one moment.
 //!
-//! Of each shard the last [`FLUSHES_KEPT`] flush records are kept and earlier ones added up, so that the records always
+//! Of each shard the last 32 flush records are kept and earlier ones added up, so that the records always
 //! come to the totals and their number is bounded. Reading checks that: a state that does not add up is refused.
 
 mod wire;
