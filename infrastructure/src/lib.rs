@@ -1,6 +1,8 @@
 //! How the ingestor talks to the world: one folder a technology, one file a port that it implements.
 
 pub mod file;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 mod positions;
 pub mod postgres;
 pub mod rabbitmq;
