@@ -9,7 +9,7 @@ use application::{
     flush_usage::{FlushError, FlushSummary, FlushUsage},
     open_shards::{OpenError, open_shards},
     ports::{
-        AccumulatorShards, DeadLetters, GenerationStore, PortError, PulseSink, Registration, ShardRegistry,
+        AccumulatorShards, DeadLetters, GenerationStore, LogPositions, PortError, PulseSink, Registration, ShardRegistry,
         UsageLedger, UsageReader,
     },
     report_usage::PendingUsage,
@@ -47,6 +47,8 @@ pub(crate) struct Backends {
     pub(crate) sink: Arc<dyn PulseSink>,
     /// Its shards.
     pub(crate) shards: Arc<dyn AccumulatorShards>,
+    /// How far they have counted logs.
+    pub(crate) positions: Arc<dyn LogPositions>,
     /// Their generations.
     pub(crate) generations: Arc<dyn GenerationStore>,
     /// How many shards there are.
@@ -116,7 +118,7 @@ impl Backends {
         }
     }
 
-    fn of<A: PulseSink + AccumulatorShards + GenerationStore>(
+    fn of<A: PulseSink + AccumulatorShards + GenerationStore + LogPositions>(
         accumulator: &Arc<A>,
         books: Books,
         shard_count: ShardCount,
@@ -127,6 +129,7 @@ impl Backends {
             books,
             sink: Arc::clone(accumulator) as _,
             shards: Arc::clone(accumulator) as _,
+            positions: Arc::clone(accumulator) as _,
             generations: Arc::clone(accumulator) as _,
             shard_count,
             sink_name,

@@ -145,7 +145,7 @@ impl Assignment {
         let (begin, end) = extent.map_err(|error| during(OPERATION, error))?;
         let (begin, end) = (offset(begin)?, offset(end)?);
         let settled = settled.map(offset).transpose()?;
-        let positions = timeout(QUESTION_LIMIT, self.positions.positions(&name));
+        let positions = async { timeout(QUESTION_LIMIT, self.positions.positions(&name)).await };
         let positions = self.runtime.block_on(positions);
         let positions = positions.map_err(|error| PortError::transient(OPERATION, error))??;
         let (start, reading) = open_log(name, &positions, LogExtent { begin, end, settled })
