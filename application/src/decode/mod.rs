@@ -353,6 +353,17 @@ mod tests {
     }
 
     #[test]
+    fn a_message_id_that_is_no_id_is_refused_where_it_is_needed() {
+        let mut delivery = delivery(format!("[{},{}]", pulse_json("id", ""), pulse_json("", "")).as_bytes());
+        delivery.envelope.message_id = Some("m\u{1a}".into());
+        let items = decode_with(&Decoder::default(), &delivery);
+        let rejection = items[0].pulse.as_ref().unwrap_err();
+        assert_eq!(rejection.reason, Reason::InvalidField);
+        assert!(rejection.detail.contains("message_id"), "{}", rejection.detail);
+        assert!(items[1].pulse.is_ok());
+    }
+
+    #[test]
     fn pulses_without_identity_are_refused_where_the_settings_say_so() {
         let decoder = Decoder { anonymous: Anonymous::Reject, ..Decoder::default() };
         let anonymous = pulse_json("id", "");

@@ -97,7 +97,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             batch_size: 1_000,
-            batch_linger: Duration::from_millis(5),
+            batch_linger: Duration::from_millis(20),
             drain_timeout: Duration::from_secs(30),
             until_idle: None,
         }
@@ -229,6 +229,7 @@ impl IngestPulses {
     ) -> RunningRoute {
         let dependency = Arc::new(Dependency::new(&route.name));
         let unsettled = Arc::new(Unsettled::default());
+        let opened = CancellationToken::new();
         let (refuse, refused) = mpsc::channel(Refusals::QUEUE);
         work.spawn(
             Refusals {
@@ -254,6 +255,7 @@ impl IngestPulses {
                 }),
                 tally: Arc::clone(&self.tally),
                 stop: stop.clone(),
+                opened: opened.clone(),
             }
             .run(),
         );
@@ -267,16 +269,17 @@ impl IngestPulses {
             }
             .run(),
         );
-        RunningRoute { source: Arc::clone(&route.source), dependency, unsettled }
+        RunningRoute { source: Arc::clone(&route.source), dependency, unsettled, opened }
     }
 
     /// Ends when nothing was received for the idle time and nothing is unsettled; never where no idle time is set.
     ///
-    /// A source that is away is not idle: what it holds was not asked for yet.
+    /// A source that is away, or has not answered yet, is not idle: what it holds was not asked for yet.
     async fn idle(&self, routes: &[RunningRoute]) {
         let Some(idle) = self.limits.until_idle else {
             return std::future::pending().await;
         };
+        join_all(routes.iter().map(|route| route.opened.cancelled())).await;
         loop {
             let quiet_since = self.tally.last_received();
             sleep_until(quiet_since + idle).await;
@@ -297,6 +300,7 @@ struct RunningRoute {
     source: Arc<dyn PulseSource>,
     dependency: Arc<Dependency>,
     unsettled: Arc<Unsettled>,
+    opened: CancellationToken,
 }
 
 impl RunningRoute {

@@ -442,6 +442,30 @@ async fn an_idle_engine_stops_by_itself_with_everything_settled() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_engine_whose_source_is_still_connecting_is_not_idle() {
+    let limits = Limits { until_idle: Some(Duration::from_secs(5)), ..Limits::default() };
+    let running = Bench::new(Arc::new(ScriptedSink::default()), limits).start();
+    sleep(Duration::from_mins(1)).await;
+    assert!(!running.engine.is_finished(), "nobody knows yet what the source holds");
+    running.put([one(LEFT, 1)]);
+    sleep(Duration::from_secs(6)).await;
+    assert!(running.engine.is_finished());
+    assert_eq!(running.settled_up_to(), Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_whose_source_is_open_and_empty_becomes_idle() {
+    let limits = Limits { until_idle: Some(Duration::from_secs(5)), ..Limits::default() };
+    let running = Bench::new(Arc::new(ScriptedSink::default()), limits).start();
+    sleep(Duration::from_mins(1)).await;
+    running.put([]);
+    sleep(Duration::from_secs(4)).await;
+    assert!(!running.engine.is_finished(), "four seconds after it was opened");
+    sleep(Duration::from_secs(2)).await;
+    assert!(running.engine.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_engine_with_work_that_is_held_is_not_idle() {
     let limits = Limits { until_idle: Some(Duration::from_secs(5)), ..Limits::default() };
     let sink = held_sink(LEFT);

@@ -52,7 +52,8 @@ pub struct LogReading {
 /// What a source has to give.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// At least one delivery, in order within each partition, and no more than the source's own prefetch.
+    /// Deliveries in order within each partition, no more than the source's own prefetch; none where the source has
+    /// just been opened, or opened anew, and has nothing to give at the moment.
     Deliveries(Vec<Delivery>),
     /// The source has ended and gives no more: a file that was read to its end.
     End,
@@ -71,7 +72,8 @@ pub struct Watermark {
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait PulseSource: Send + Sync + 'static {
-    /// Waits for the next deliveries. What a call that was dropped had already taken comes again later.
+    /// Waits for the next deliveries. What a call that was dropped had already taken comes again later. The call that
+    /// opens the source returns soon also where there is nothing, so that its caller knows that it is open.
     ///
     /// After a transient error the next call connects anew; what was not settled by then comes again in a new
     /// partition.
