@@ -9,8 +9,8 @@ use application::{
     flush_usage::{FlushError, FlushSummary, FlushUsage},
     open_shards::{OpenError, open_shards},
     ports::{
-        AccumulatorShards, DeadLetters, GenerationStore, LogPositions, PortError, PulseSink, Registration, ShardRegistry,
-        UsageLedger, UsageReader,
+        AccumulatorShards, DeadLetters, GenerationStore, LogPositions, PortError, PulseSink, Registration,
+        ShardRegistry, UsageLedger, UsageReader,
     },
     report_usage::PendingUsage,
     retry::Dependency,
