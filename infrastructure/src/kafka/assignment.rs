@@ -16,7 +16,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -47,6 +47,7 @@ pub(super) struct Assignment {
     runtime: Handle,
     readings: Mutex<HashMap<i32, Reading>>,
     fault: Mutex<Option<PortError>>,
+    open: AtomicBool,
 }
 
 impl Assignment {
@@ -63,6 +64,7 @@ impl Assignment {
             runtime,
             readings: Mutex::default(),
             fault: Mutex::default(),
+            open: AtomicBool::new(false),
         }
     }
 
@@ -88,6 +90,11 @@ impl Assignment {
         if let Some(reading) = self.readings().values_mut().find(|reading| reading.id == id) {
             reading.committed = Some(offset);
         }
+    }
+
+    /// Whether the group has given this member its partitions, be they none.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
     }
 
     /// What went wrong in a rebalance, once.
@@ -177,7 +184,10 @@ impl ConsumerContext for Assignment {
     ) {
         match what {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => match self.open(consumer, partitions) {
-                Ok(starts) => self.note(consumer.incremental_assign(&starts)),
+                Ok(starts) => {
+                    self.note(consumer.incremental_assign(&starts));
+                    self.open.store(true, Ordering::Release);
+                }
                 Err(error) => {
                     // The group waits for an answer; the consumer ends before it delivers anything.
                     self.note(consumer.incremental_assign(partitions));

@@ -51,6 +51,8 @@ impl RunningConsumer {
         config
             .set("group.id", &settings.group)
             .set("partition.assignment.strategy", "cooperative-sticky")
+            // A member that died is replaced after this.
+            .set("session.timeout.ms", "10000")
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             // Every reading begins at an offset that was checked; where Kafka has none there, nothing may be skipped.
@@ -111,7 +113,7 @@ fn poll(
     stop: &AtomicBool,
 ) -> Result<(), PortError> {
     let mut batch: Vec<Delivery> = Vec::new();
-    let mut paused = None;
+    let (mut paused, mut open) = (None, false);
     while !stop.load(Ordering::Acquire) {
         // What has come already is handed on before anything is waited for.
         let wait = if batch.is_empty() || paused.is_some() { POLL } else { Duration::ZERO };
@@ -122,6 +124,13 @@ fn poll(
         let idle = message.is_none();
         if let Some(message) = message {
             batch.extend(delivery(consumer, &message.map_err(|error| during(OPERATION, error))?)?);
+        }
+        if idle && !open && consumer.context().is_open() {
+            // The source is open, and there is nothing at the moment.
+            open = true;
+            if batch.is_empty() && send.try_send(Ok(Vec::new())).is_err() {
+                return Ok(());
+            }
         }
         if batch.is_empty() || !(idle || batch.len() >= BATCH_MESSAGES) {
             continue;

@@ -3,7 +3,7 @@
 use super::{Cluster, Counted, DEAD, TOPIC};
 use application::{
     contract::source::{Message, SourceFixture},
-    ports::{DeadLetter, Envelope},
+    ports::{DeadLetter, Delivery, Envelope, PulseSource, Received, Watermark},
 };
 use async_trait::async_trait;
 use chrono::DateTime;
@@ -18,6 +18,7 @@ use rdkafka::{
     util::Timeout,
 };
 use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
 
 #[async_trait]
 impl SourceFixture for Cluster {
@@ -101,4 +102,78 @@ fn letter(message: &rdkafka::message::OwnedMessage) -> DeadLetter {
     }
 }
 
-application::source_contract!(async { Cluster::new(1) });
+// The client heals connections by itself, keeps its partitions, and tells only when every broker is away: the parts of the
+// contract that wait for the error of a cut connection do not apply. What must hold instead is below.
+application::source_contract! { async { Cluster::new(1) } =>
+    everything_is_received_in_order
+    a_body_is_received_byte_for_byte
+    a_message_says_about_itself_what_it_said
+    a_call_that_is_dropped_loses_nothing
+    messages_that_come_later_are_received
+    closing_a_source_that_was_never_read_succeeds
+    what_was_not_settled_comes_again
+    what_was_settled_does_not_come_again
+    a_watermark_settles_everything_below_it
+    settling_twice_or_back_changes_nothing
+    settling_nothing_that_was_ever_there_succeeds
+    a_dead_letter_keeps_its_bytes_and_its_reason
+    a_dead_letter_keeps_what_its_message_said
+    many_dead_letters_are_stored_by_one_call
+    no_dead_letters_at_all_succeed
+    dead_letters_survive_a_cut
+}
+
+/// Receives until the body was there; errors that may pass are taken for what they are.
+async fn until(source: &KafkaSource, body: &[u8]) -> Vec<Delivery> {
+    let mut all = Vec::new();
+    let receive = async {
+        while all.last().is_none_or(|delivery: &Delivery| delivery.body != body) {
+            match source.receive().await {
+                Ok(Received::Deliveries(deliveries)) => all.extend(deliveries),
+                Ok(Received::End) => panic!("a topic has no end"),
+                Err(error) => assert!(error.is_transient(), "{error}"),
+            }
+        }
+    };
+    timeout(Duration::from_mins(1), receive).await.expect("it is received");
+    all
+}
+
+fn numbered(numbers: std::ops::Range<u32>) -> Vec<Message> {
+    let message = |number: u32| Message { body: number.to_string().into(), ..Message::default() };
+    numbers.map(message).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_source_says_once_that_it_is_open() {
+    let source = Cluster::new(1).source(Arc::new(Counted(Vec::new())));
+    let answer = timeout(Duration::from_mins(1), source.receive()).await.unwrap().unwrap();
+    assert_eq!(answer, Received::Deliveries(Vec::new()));
+    assert!(timeout(Duration::from_secs(2), source.receive()).await.is_err());
+    source.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_cut_nothing_is_missing_and_what_was_settled_stays_settled() {
+    let cluster = Cluster::new(1);
+    cluster.put(numbered(0..3)).await;
+    let source = cluster.source(Arc::new(Counted(Vec::new())));
+    let before = until(&source, b"2").await;
+    cluster.cut().await;
+    cluster.put(numbered(3..5)).await;
+    let after = until(&source, b"4").await;
+    let mut bodies: Vec<&[u8]> = before.iter().chain(&after).map(|delivery| &delivery.body[..]).collect();
+    bodies.sort_unstable();
+    bodies.dedup();
+    assert_eq!(bodies, [b"0", b"1", b"2", b"3", b"4"]);
+    let last = after.last().unwrap();
+    let settled = Watermark { partition: last.partition, sequence: last.sequence };
+    while let Err(error) = source.settle(settled).await {
+        assert!(error.is_transient(), "{error}");
+    }
+    source.close().await.unwrap();
+    cluster.put(numbered(5..6)).await;
+    let source = cluster.source(Arc::new(Counted(Vec::new())));
+    assert_eq!(until(&source, b"5").await.len(), 1);
+    source.close().await.unwrap();
+}

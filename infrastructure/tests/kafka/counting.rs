@@ -112,7 +112,10 @@ async fn pulses_without_ids_count_once_through_crashes_and_rebalances() {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(Duration::from_mins(1), started).await.expect("the first worker reads");
+        tokio::select! {
+            read = timeout(Duration::from_mins(1), started) => read.expect("the first worker reads"),
+            Some(ended) = workers.join_next() => panic!("round {round}: a worker ended: {ended:?}"),
+        }
         workers.spawn(second.run(CancellationToken::new()));
         expected += put(&cluster, 0..500 + round).await;
         sleep(Duration::from_millis(400 * round)).await;
@@ -166,13 +169,12 @@ async fn put_one(cluster: &Cluster) {
 async fn a_partition_that_moved_to_another_member_cannot_be_settled_any_more() {
     let cluster = Cluster::new(1);
     put_one(&cluster).await;
-    let receive = async |source: &dyn PulseSource| match timeout(Duration::from_mins(1), source.receive())
-        .await
-        .unwrap()
-        .unwrap()
-    {
-        Received::Deliveries(deliveries) => deliveries[0].clone(),
-        Received::End => panic!("a topic has no end"),
+    let receive = async |source: &dyn PulseSource| loop {
+        match timeout(Duration::from_mins(1), source.receive()).await.unwrap().unwrap() {
+            Received::Deliveries(deliveries) if deliveries.is_empty() => {}
+            Received::Deliveries(deliveries) => return deliveries[0].clone(),
+            Received::End => panic!("a topic has no end"),
+        }
     };
     let (old, new) = (cluster.source(Arc::new(Counted(vec![]))), cluster.source(Arc::new(Counted(vec![]))));
     let before = receive(&old).await;
