@@ -90,8 +90,14 @@ mod tests {
             let (Made { body, fresh, .. }, routing_key) = recipe.message(number);
             let envelope = Envelope { routing_key: Some(routing_key), ..Envelope::default() };
             let received_at = Timestamp::new(0, 0);
-            let delivery =
-                Delivery { partition: PartitionId(0), sequence: number, body, envelope, received_at };
+            let delivery = Delivery {
+                partition: PartitionId(0),
+                sequence: number,
+                body,
+                envelope,
+                received_at,
+                log: None,
+            };
             let mut items = Vec::new();
             decoder.decode(&delivery, &mut items);
             let read = items.remove(0).pulse.unwrap();

@@ -50,7 +50,8 @@ fn events_of_users_are_counted_by_type_and_user_each_id_once() {
     let system = System::start();
     let settings = "RABBITMQ_EXCHANGE=users\nRABBITMQ_BINDING='#.event.*'\nPULSE_FORMAT=event\n";
     fs::write(system.path(".env"), settings).unwrap();
-    let load = ["populate", "--to", "rabbitmq", "--format", "event", "--total-messages", "5000", "--seed", "7"];
+    let load =
+        ["populate", "--to", "rabbitmq", "--format", "event", "--total-messages", "5000", "--seed", "7"];
     system.run(&[&load[..], &["--duplicates", "20", "--count-out", "expected.json"]].concat());
     assert_eq!(system.depth("pulses"), 5_000);
     let mut found = BTreeMap::<String, BTreeMap<String, u64>>::new();
