@@ -84,6 +84,7 @@ pub(super) fn test(
             headers: arguments.headers.clone(),
         },
         received_at,
+        log: None,
     };
     let mut items = Vec::new();
     decoder.decode(&delivery, &mut items);
