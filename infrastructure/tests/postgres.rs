@@ -6,6 +6,8 @@
 mod contract;
 #[path = "postgres/crashes.rs"]
 mod crashes;
+#[path = "postgres/inbox.rs"]
+mod inbox;
 #[path = "postgres/server.rs"]
 mod server;
 

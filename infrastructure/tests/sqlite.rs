@@ -5,6 +5,8 @@
 mod contract;
 #[path = "sqlite/dead_letters.rs"]
 mod dead_letters;
+#[path = "sqlite/inbox.rs"]
+mod inbox;
 
 use infrastructure::sqlite::{EmbeddedSettings, EmbeddedStore};
 use std::{path::Path, time::Duration};
