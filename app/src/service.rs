@@ -3,6 +3,7 @@
 use crate::{
     backends::{Backends, lock_service},
     cli::Modes,
+    inbox,
     settings::{Faults, Settings, SourceKind, Stores, shown_url},
 };
 use anyhow::Context;
@@ -43,18 +44,26 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
         opened = open(&plan, &settings) => opened?,
     };
     let (backends, accumulator) = opened;
+    let mut routes = plan.routes;
+    if plan.reads_inbox {
+        routes.push(inbox_route(&backends, &settings)?);
+    }
     let service = Arc::new(Service { backends, settings, stop });
 
     let mut tasks = JoinSet::new();
     // Without a source there is nothing to wait for, unless somebody asked for the end.
-    if !plan.routes.is_empty() || modes.until_idle.is_some() {
-        tasks.spawn(Arc::clone(&service).work(plan.routes, modes.until_idle));
+    if !routes.is_empty() || modes.until_idle.is_some() {
+        tasks.spawn(Arc::clone(&service).work(routes, modes.until_idle));
     }
     if let Some(accumulator) = accumulator {
         tasks.spawn(Arc::clone(&service).report_marks(accumulator));
     }
     if plan.flushes {
         tasks.spawn(Arc::clone(&service).flush_on_schedule());
+        if let Some(inbox) = &service.backends.books.inbox {
+            let (inbox, retention) = (Arc::clone(inbox), service.settings.inbox.retention);
+            tasks.spawn(inbox::remove_done_hourly(inbox, retention, service.stop.clone()));
+        }
     }
     let mut result = Ok(());
     while let Some(ended) = tasks.join_next().await {
@@ -84,7 +93,9 @@ async fn open(plan: &Plan, settings: &Settings) -> anyhow::Result<(Backends, Opt
 /// What the modes and the settings come to.
 struct Plan {
     stores: Stores,
+    /// From brokers; that of the inbox needs its store.
     routes: Vec<Route>,
+    reads_inbox: bool,
     works: bool,
     flushes: bool,
 }
@@ -97,7 +108,8 @@ impl Plan {
         } else {
             let caller = if modes.worker { "app --worker" } else { "app --cron" };
             let stores = settings.stores(caller, INSTEAD);
-            match modes.worker.then(|| settings.broker(caller, INSTEAD)) {
+            let needs_broker = modes.worker && settings.sources.contains(&SourceKind::Rabbitmq);
+            match needs_broker.then(|| settings.broker(caller, INSTEAD)) {
                 None => (None, stores),
                 Some(Ok(broker)) => (Some(broker), stores),
                 Some(Err(fault)) => {
@@ -108,9 +120,11 @@ impl Plan {
         };
         let routes = settings.sources.iter().filter_map(|kind| match kind {
             SourceKind::Rabbitmq => broker.map(|broker| route(broker, settings.decoder())),
+            SourceKind::Inbox => None,
         });
         let routes = routes.collect();
-        Ok(Self { stores: stores?, routes, works, flushes: modes.cron || modes.standalone })
+        let reads_inbox = modes.standalone || (modes.worker && settings.sources.contains(&SourceKind::Inbox));
+        Ok(Self { stores: stores?, routes, reads_inbox, works, flushes: modes.cron || modes.standalone })
     }
 
     /// One line that says what runs on what, without secrets.
@@ -122,6 +136,7 @@ impl Plan {
             .filter(|_| !self.routes.is_empty())
             .map(|broker| format!("{} queue {}", shown_url(&broker.url), broker.queue))
             .into_iter()
+            .chain(self.reads_inbox.then(|| "inbox".to_owned()))
             .collect();
         info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -137,7 +152,7 @@ impl Plan {
             warn!("REDIS_URL and LEDGER_URL are not used: --standalone counts in the embedded file");
         }
         if modes.standalone && self.routes.is_empty() {
-            info!("no source is configured: `app ingest FILE` adds pulses beside this process");
+            info!("no broker is configured: `app ingest FILE` adds pulses beside this process");
         }
     }
 }
@@ -149,6 +164,19 @@ fn route(broker: &RabbitmqSettings, decoder: Decoder) -> Route {
         dead_letters: Arc::new(RabbitmqDeadLetters::new(broker.clone())),
         decoder,
     }
+}
+
+/// The inbox of the ledger, as a source.
+fn inbox_route(backends: &Backends, settings: &Settings) -> anyhow::Result<Route> {
+    let inbox = backends.books.inbox.as_ref();
+    let inbox =
+        inbox.context("this ledger has no inbox: set LEDGER_URL to PostgreSQL or an embedded file")?;
+    Ok(Route {
+        name: "inbox".to_owned(),
+        source: Arc::new(inbox.source(settings.inbox.reading)),
+        dead_letters: Arc::clone(inbox) as _,
+        decoder: settings.decoder(),
+    })
 }
 
 struct Service {

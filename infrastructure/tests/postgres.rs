@@ -8,6 +8,8 @@ mod contract;
 mod crashes;
 #[path = "postgres/inbox.rs"]
 mod inbox;
+#[path = "shared/inbox_crashes.rs"]
+mod inbox_crashes;
 #[path = "postgres/server.rs"]
 mod server;
 

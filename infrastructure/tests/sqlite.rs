@@ -7,6 +7,8 @@ mod contract;
 mod dead_letters;
 #[path = "sqlite/inbox.rs"]
 mod inbox;
+#[path = "shared/inbox_crashes.rs"]
+mod inbox_crashes;
 
 use infrastructure::sqlite::{EmbeddedSettings, EmbeddedStore};
 use std::{path::Path, time::Duration};

@@ -59,12 +59,11 @@ pub struct StoredInbox {
     claims: Arc<dyn InboxClaims>,
     writes: GroupedWrites,
     arrivals: Arc<Notify>,
-    settings: InboxSettings,
 }
 
 impl StoredInbox {
     /// Starts to store; needs a runtime.
-    pub(crate) fn start<S: InboxTable + InboxClaims>(store: Arc<S>, settings: InboxSettings) -> Self {
+    pub(crate) fn start<S: InboxTable + InboxClaims>(store: Arc<S>) -> Self {
         let table: Arc<dyn InboxTable> = Arc::clone(&store) as _;
         let arrivals = Arc::new(Notify::new());
         Self {
@@ -72,14 +71,13 @@ impl StoredInbox {
             table,
             claims: store,
             arrivals,
-            settings,
         }
     }
 
     /// A new reader, which is a worker of its own. It is woken by what is stored through this value.
     #[must_use]
-    pub fn source(&self) -> InboxSource {
-        InboxSource::new(Arc::clone(&self.claims), Arc::clone(&self.arrivals), self.settings)
+    pub fn source(&self, settings: InboxSettings) -> InboxSource {
+        InboxSource::new(Arc::clone(&self.claims), Arc::clone(&self.arrivals), settings)
     }
 }
 

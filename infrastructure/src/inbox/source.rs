@@ -6,6 +6,7 @@ use super::{
 };
 use application::ports::{Delivery, Envelope, PartitionId, PortError, PulseSource, Received, Watermark};
 use async_trait::async_trait;
+use domain::content_hash;
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError},
@@ -241,7 +242,13 @@ fn delivery(sequence: u64, event: Claimed) -> Delivery {
     let Claimed { id, source, event_id, body, envelope, received_at } = event;
     let Envelope { message_id, content_type, routing_key, mut headers } = envelope;
     headers.push((HEADER_EVENT.to_owned(), id.to_string()));
-    let message_id = message_id.or_else(|| Some(format!("{source}/{event_id}")));
+    let message_id = message_id.or_else(|| Some(made_id(&source, &event_id)));
     let envelope = Envelope { message_id, content_type, routing_key, headers };
     Delivery { partition: PARTITION, sequence, body, envelope, received_at }
+}
+
+/// Always the same for the same event, and like no id that a person would choose.
+fn made_id(source: &str, event_id: &str) -> String {
+    let hash = content_hash(&[b"inbox", source.as_bytes(), event_id.as_bytes()]);
+    format!("{:032x}", u128::from_be_bytes(hash))
 }

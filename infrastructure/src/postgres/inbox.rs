@@ -1,7 +1,7 @@
 //! The table of the inbox, and what people do with it.
 
 use super::{PostgresLedger, counter, session, timestamp, timestamptz};
-use crate::inbox::{InboxSettings, InboxTable, NewRow, REMOVED_MAX, StoredInbox};
+use crate::inbox::{InboxTable, NewRow, REMOVED_MAX, StoredInbox};
 use application::ports::{InboxDepth, InboxEntry, InboxFilter, InboxStatus, PortError, Retried};
 use async_trait::async_trait;
 use domain::Timestamp;
@@ -54,8 +54,8 @@ select (select count(*) from webhook_events where status = 'received') as receiv
 impl PostgresLedger {
     /// The inbox beside the books; it starts a task, so it needs a runtime.
     #[must_use]
-    pub fn inbox(&self, settings: InboxSettings) -> StoredInbox {
-        StoredInbox::start(Arc::new(self.clone()), settings)
+    pub fn inbox(&self) -> StoredInbox {
+        StoredInbox::start(Arc::new(self.clone()))
     }
 }
 

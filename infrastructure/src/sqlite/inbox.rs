@@ -5,7 +5,7 @@ use super::{
     fault::{fault, refusal},
     time::{exact_milliseconds, parse, text},
 };
-use crate::inbox::{InboxSettings, InboxTable, NewRow, REMOVED_MAX, StoredInbox};
+use crate::inbox::{InboxTable, NewRow, REMOVED_MAX, StoredInbox};
 use application::ports::{InboxDepth, InboxEntry, InboxFilter, InboxStatus, PortError, Retried};
 use async_trait::async_trait;
 use domain::Timestamp;
@@ -44,8 +44,8 @@ SELECT (SELECT count(*) FROM webhook_events WHERE status = 'received') AS receiv
 impl EmbeddedStore {
     /// The inbox in the same file; it starts a task, so it needs a runtime.
     #[must_use]
-    pub fn inbox(self: &Arc<Self>, settings: InboxSettings) -> StoredInbox {
-        StoredInbox::start(Arc::clone(self), settings)
+    pub fn inbox(self: &Arc<Self>) -> StoredInbox {
+        StoredInbox::start(Arc::clone(self))
     }
 }
 

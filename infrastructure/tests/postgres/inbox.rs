@@ -3,6 +3,7 @@
 use crate::{
     connect,
     contract::{Database, fresh},
+    inbox_crashes,
 };
 use application::{
     contract::{
@@ -13,7 +14,8 @@ use application::{
     ports::{DeadLetter, Envelope, Inbox, InboxEvent},
 };
 use async_trait::async_trait;
-use domain::Timestamp;
+use domain::{Timestamp, content_hash};
+use futures_util::future::BoxFuture;
 use infrastructure::{
     inbox::{HEADER_EVENT, InboxSettings, InboxSource, StoredInbox},
     postgres::PostgresLedger,
@@ -31,7 +33,7 @@ async fn events() -> Events {
 
 impl Events {
     async fn inbox(&self) -> StoredInbox {
-        connect(&self.database.url).await.inbox(settings())
+        connect(&self.database.url).await.inbox()
     }
 }
 
@@ -61,7 +63,7 @@ impl FreshInbox for Events {
     }
 
     async fn source(&self, inbox: &StoredInbox) -> InboxSource {
-        inbox.source()
+        inbox.source(settings())
     }
 }
 
@@ -71,7 +73,7 @@ impl SourceFixture for Events {
     type DeadLetters = StoredInbox;
 
     async fn source(&self) -> InboxSource {
-        self.inbox().await.source()
+        self.inbox().await.source(settings())
     }
 
     async fn dead_letters(&self) -> StoredInbox {
@@ -102,15 +104,20 @@ impl SourceFixture for Events {
         Vec::new()
     }
 
-    /// A message says which event it is, and never has no id.
+    /// A message says which event it is, and has an id that is made of that where it had none.
     fn carried(&self, envelope: Envelope) -> Envelope {
         let place = self.put.lock().unwrap().iter().position(|message| message.envelope == envelope);
         let place = place.expect("it was put in");
         let mut headers = envelope.headers;
         headers.push((HEADER_EVENT.to_owned(), (place + 1).to_string()));
-        let message_id = envelope.message_id.or_else(|| Some(format!("contract/{place}")));
+        let message_id = envelope.message_id.or_else(|| Some(made_id(place)));
         Envelope { message_id, headers, ..envelope }
     }
+}
+
+fn made_id(place: usize) -> String {
+    let hash = content_hash(&[b"inbox", b"contract", place.to_string().as_bytes()]);
+    format!("{:032x}", u128::from_be_bytes(hash))
 }
 
 mod keys {
@@ -139,4 +146,16 @@ mod a_source {
         settling_nothing_that_was_ever_there_succeeds
         no_dead_letters_at_all_succeed
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_event_is_counted_once_however_often_workers_are_killed() {
+    let database = fresh().await;
+    let folder = tempfile::tempdir().unwrap();
+    let url = database.url.clone();
+    let inbox = move || -> BoxFuture<'static, StoredInbox> {
+        let url = url.clone();
+        Box::pin(async move { connect(&url).await.inbox() })
+    };
+    inbox_crashes::each_event_is_counted_once(inbox, &folder.path().join("counts.db")).await;
 }

@@ -1,22 +1,26 @@
 //! The inbox and the keys in a file.
 
-use crate::open;
+use crate::{inbox_crashes, open};
 use application::{
     contract::{
         api_keys::FreshKeys,
         inbox::{ATTEMPTS_MAX, FreshInbox, LEASE, POLL_INTERVAL},
         source::{Message, SourceFixture},
     },
-    ports::{DeadLetter, Envelope, Inbox, InboxEvent},
+    ports::{DeadLetter, Envelope, Inbox, InboxEvent, InboxFilter},
 };
 use async_trait::async_trait;
-use domain::Timestamp;
+use domain::{Timestamp, content_hash};
+use futures_util::future::BoxFuture;
 use infrastructure::{
     inbox::{HEADER_EVENT, InboxSettings, InboxSource, StoredInbox},
     sqlite::EmbeddedStore,
 };
 use std::{
-    path::PathBuf,
+    collections::BTreeSet,
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -37,7 +41,7 @@ impl InboxFile {
     }
 
     async fn inbox(&self) -> StoredInbox {
-        Arc::new(open(&self.path()).await).inbox(settings())
+        Arc::new(open(&self.path()).await).inbox()
     }
 }
 
@@ -67,7 +71,7 @@ impl FreshInbox for InboxFile {
     }
 
     async fn source(&self, inbox: &StoredInbox) -> InboxSource {
-        inbox.source()
+        inbox.source(settings())
     }
 }
 
@@ -77,7 +81,7 @@ impl SourceFixture for InboxFile {
     type DeadLetters = StoredInbox;
 
     async fn source(&self) -> InboxSource {
-        self.inbox().await.source()
+        self.inbox().await.source(settings())
     }
 
     async fn dead_letters(&self) -> StoredInbox {
@@ -108,15 +112,20 @@ impl SourceFixture for InboxFile {
         Vec::new()
     }
 
-    /// A message says which event it is, and never has no id.
+    /// A message says which event it is, and has an id that is made of that where it had none.
     fn carried(&self, envelope: Envelope) -> Envelope {
         let place = self.put.lock().unwrap().iter().position(|message| message.envelope == envelope);
         let place = place.expect("it was put in");
         let mut headers = envelope.headers;
         headers.push((HEADER_EVENT.to_owned(), (place + 1).to_string()));
-        let message_id = envelope.message_id.or_else(|| Some(format!("contract/{place}")));
+        let message_id = envelope.message_id.or_else(|| Some(made_id(place)));
         Envelope { message_id, headers, ..envelope }
     }
+}
+
+fn made_id(place: usize) -> String {
+    let hash = content_hash(&[b"inbox", b"contract", place.to_string().as_bytes()]);
+    format!("{:032x}", u128::from_be_bytes(hash))
 }
 
 mod keys {
@@ -145,4 +154,83 @@ mod a_source {
         settling_nothing_that_was_ever_there_succeeds
         no_dead_letters_at_all_succeed
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_event_is_counted_once_however_often_workers_are_killed() {
+    let file = InboxFile::new();
+    let path = file.path();
+    let opened = path.clone();
+    let inbox = move || -> BoxFuture<'static, StoredInbox> {
+        let path = opened.clone();
+        Box::pin(async move { Arc::new(open(&path).await).inbox() })
+    };
+    inbox_crashes::each_event_is_counted_once(inbox, &path).await;
+}
+
+/// Names the file to the process that is killed.
+const KILLED_FILE: &str = "PULSE_TEST_KILLED_FILE";
+
+/// This test starts itself once more as the process that stores and is killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_stored_survives_the_kill_of_the_process() {
+    if let Some(path) = std::env::var_os(KILLED_FILE) {
+        return store_until_killed(path.into()).await;
+    }
+    let file = InboxFile::new();
+    let mut confirmed = Vec::new();
+    for round in 1..=3 {
+        let path = file.path();
+        let lines = tokio::task::spawn_blocking(move || run_and_kill(&path, 200 * round));
+        confirmed.extend(lines.await.unwrap());
+        let all = InboxFilter { status: None, source: None, before: None, limit: 1_000_000 };
+        let stored: BTreeSet<String> =
+            file.inbox().await.list(&all).await.unwrap().into_iter().map(|entry| entry.event_id).collect();
+        assert!(
+            confirmed.iter().all(|event_id| stored.contains(event_id)),
+            "nothing that was confirmed is lost"
+        );
+    }
+}
+
+async fn store_until_killed(path: PathBuf) {
+    let inbox = Arc::new(open(&path).await).inbox();
+    let store = async || loop {
+        let event_id = uuid::Uuid::new_v4().to_string();
+        let event = InboxEvent {
+            source: "pulses".to_owned(),
+            event_id: event_id.clone(),
+            original: None,
+            body: vec![b'x'; 200],
+            envelope: Envelope::default(),
+            received_at: Timestamp::new(0, 0),
+        };
+        inbox.store(&[event]).await.unwrap();
+        writeln!(std::io::stdout(), "\nstored {event_id}").unwrap();
+    };
+    futures_util::future::join_all((0..16).map(|_| store())).await;
+}
+
+/// Runs the process until it has confirmed so many events; what it has confirmed until it was gone.
+fn run_and_kill(path: &Path, count: usize) -> Vec<String> {
+    let name = "inbox::what_was_stored_survives_the_kill_of_the_process";
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(KILLED_FILE, path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut confirmed = Vec::new();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        // The last line may be cut.
+        if let Some(event_id) = line.unwrap().strip_prefix("stored ").filter(|id| id.len() == 36) {
+            confirmed.push(event_id.to_owned());
+            if confirmed.len() == count {
+                child.kill().unwrap();
+            }
+        }
+    }
+    child.wait().unwrap();
+    assert!(confirmed.len() >= count);
+    confirmed
 }
