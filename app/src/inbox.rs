@@ -61,7 +61,7 @@ async fn list(inbox: &dyn Inbox, arguments: WebhooksList) -> anyhow::Result<()> 
     let mut filter = InboxFilter { status, source, before: None, limit: limit.min(PAGE) };
     let (mut left, mut out) = (limit, io::stdout());
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_header(["ID", "SOURCE", "EVENT", "STATUS", "ATTEMPTS", "RECEIVED", "LAST ERROR"]);
     loop {
         let page = patiently(inbox.list(&filter)).await?;

@@ -73,7 +73,7 @@ fn print(keys: &[ApiKey], json: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(["ID", "NAME", "SCOPE", "CREATED", "REVOKED"]);
+    table.load_style(presets::NOTHING).set_header(["ID", "NAME", "SCOPE", "CREATED", "REVOKED"]);
     for key in keys {
         let revoked = key.revoked_at.map(shown).unwrap_or_default();
         table.add_row([&key.id, &key.name, key.scope.word(), &shown(key.created_at), &revoked]);

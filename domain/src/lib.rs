@@ -6,6 +6,7 @@
 
 mod amount;
 mod identity;
+mod log;
 mod pulse;
 mod rejection;
 mod shard;
@@ -15,6 +16,7 @@ mod usage;
 
 pub use amount::{Amount, AmountError, NANOS_PER_UNIT, TotalAmount};
 pub use identity::{AccumulatorId, Fingerprint, IdentityKey, PulseDigest, PulseIdentity, content_hash};
+pub use log::{LogName, LogPosition};
 pub use pulse::Pulse;
 pub use rejection::{Reason, Rejection};
 pub use shard::{Shard, ShardCount};

@@ -2,6 +2,7 @@
 
 pub mod file;
 pub mod inbox;
+mod positions;
 pub mod postgres;
 pub mod rabbitmq;
 pub mod redis;

@@ -165,6 +165,7 @@ mod tests {
             body: made.body.clone(),
             envelope: Envelope { message_id: Some(made.message_id.clone()), ..Envelope::default() },
             received_at: Timestamp::new(4_000_000_000, 0),
+            log: None,
         };
         let mut items = Vec::new();
         Decoder::default().decode(&delivery, &mut items);

@@ -200,6 +200,7 @@ impl Settings {
             items_max: self.intake.items_max,
             age_max: self.counting.age_max,
             ahead_max: self.counting.ahead_max,
+            ..Decoder::default()
         }
     }
 

@@ -107,7 +107,14 @@ fn total(amount: &str, pulses: u64) -> UsageTotal {
 fn sealed(shard: Shard, generation: u64, rows: &[UsageRow]) -> SealedGeneration {
     let total =
         rows.iter().fold(UsageTotal::default(), |sum, row| sum.checked_add(row.total).expect("a small sum"));
-    SealedGeneration { accumulator: ACCUMULATOR, shard, generation, total, sealed_at: SEALED_AT }
+    SealedGeneration {
+        accumulator: ACCUMULATOR,
+        shard,
+        generation,
+        total,
+        sealed_at: SEALED_AT,
+        positions: Vec::new(),
+    }
 }
 
 /// The rows in parts of a few.

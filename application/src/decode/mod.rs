@@ -12,6 +12,8 @@ use std::{ops::Range, time::Duration};
 pub struct Decoder {
     /// Whether pulses count that carry nothing to know them by.
     pub anonymous: Anonymous,
+    /// What pulses are known by.
+    pub dedupe: Dedupe,
     /// The most pulses in one message; a message with more is refused whole.
     pub items_max: usize,
     /// How far a pulse's own time may lie before its arrival; `None` for any past.
@@ -29,6 +31,25 @@ pub enum Anonymous {
     Reject,
 }
 
+/// What makes a pulse known where the source is a log. On a queue it is always the id: there are no offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dedupe {
+    /// Its id, or that of its message; offsets say nothing.
+    Id,
+    /// Its place in the log; ids are not remembered.
+    Offset,
+    /// Its place, and its id where it carries one: the same pulse at two places is one.
+    Both,
+}
+
+impl Dedupe {
+    /// Whether the place in a log makes a pulse known.
+    #[must_use]
+    pub const fn by_offset(self) -> bool {
+        matches!(self, Self::Offset | Self::Both)
+    }
+}
+
 /// One pulse of a message, read or refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
@@ -41,10 +62,11 @@ pub struct Item {
 }
 
 impl Default for Decoder {
-    /// The defaults of the settings: anonymous pulses count, 1,000 pulses a message, any past, one hour ahead.
+    /// The defaults of the settings: anonymous pulses count, places and ids identify, 1,000 pulses a message, any past, one hour ahead.
     fn default() -> Self {
         Self {
             anonymous: Anonymous::Accept,
+            dedupe: Dedupe::Both,
             items_max: 1_000,
             age_max: None,
             ahead_max: Duration::from_hours(1),
@@ -67,12 +89,14 @@ impl Decoder {
     }
 
     fn item(&self, delivery: &Delivery, text: &str, index: u32) -> Item {
-        let start = text.as_ptr() as usize - delivery.body.as_ptr() as usize;
-        Item {
-            index: Some(index),
-            bytes: start..start + text.len(),
-            pulse: pulse::read(text, index, &delivery.envelope, delivery.received_at, self),
+        let placed = delivery.log.is_some() && self.dedupe.by_offset();
+        let anonymous = if placed { Anonymous::Accept } else { self.anonymous };
+        let mut pulse = pulse::read(text, index, &delivery.envelope, delivery.received_at, self, anonymous);
+        if placed && self.dedupe == Dedupe::Offset {
+            pulse = pulse.map(|pulse| Pulse { identity: None, ..pulse });
         }
+        let start = text.as_ptr() as usize - delivery.body.as_ptr() as usize;
+        Item { index: Some(index), bytes: start..start + text.len(), pulse }
     }
 }
 
@@ -92,6 +116,7 @@ mod tests {
             body: body.to_vec(),
             envelope: Envelope::default(),
             received_at: Timestamp::new(NOON, 0),
+            log: None,
         }
     }
 
@@ -325,6 +350,17 @@ mod tests {
             identities,
             [PulseIdentity::Message { id: "m".into(), item: 0 }, PulseIdentity::Id("a".into())]
         );
+    }
+
+    #[test]
+    fn a_message_id_that_is_no_id_is_refused_where_it_is_needed() {
+        let mut delivery = delivery(format!("[{},{}]", pulse_json("id", ""), pulse_json("", "")).as_bytes());
+        delivery.envelope.message_id = Some("m\u{1a}".into());
+        let items = decode_with(&Decoder::default(), &delivery);
+        let rejection = items[0].pulse.as_ref().unwrap_err();
+        assert_eq!(rejection.reason, Reason::InvalidField);
+        assert!(rejection.detail.contains("message_id"), "{}", rejection.detail);
+        assert!(items[1].pulse.is_ok());
     }
 
     #[test]

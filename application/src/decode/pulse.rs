@@ -24,6 +24,7 @@ pub(super) fn read(
     envelope: &Envelope,
     received_at: Timestamp,
     decoder: &Decoder,
+    anonymous: Anonymous,
 ) -> Result<Pulse, Rejection> {
     let wire: WirePulse<'_> = serde_json::from_str(text)
         .map_err(|error| Rejection::new(Reason::Malformed, shortened(&format!("not a pulse: {error}"))))?;
@@ -36,7 +37,7 @@ pub(super) fn read(
         product_sku: name("product_sku", wire.product_sku, ProductSku::new)?,
         use_unity: name("use_unity", wire.use_unity, UsageUnit::new)?,
         amount: amount(required("used_amount", wire.used_amount)?)?,
-        identity: identity(wire.id, index, envelope, decoder.anonymous)?,
+        identity: identity(wire.id, index, envelope, anonymous)?,
         occurred_at,
         hour: HourWindow::of(occurred_at.unwrap_or(received_at)),
     })
@@ -234,6 +235,7 @@ fn identity(
     }
     match (&envelope.message_id, anonymous) {
         (Some(id), _) if !id.is_empty() => {
+            domain::check_text(id).map_err(|error| invalid("message_id", error))?;
             Ok(Some(PulseIdentity::Message { id: id.as_str().into(), item: index }))
         }
         (_, Anonymous::Accept) => Ok(None),

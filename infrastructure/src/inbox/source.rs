@@ -150,6 +150,8 @@ impl Work {
     /// Claims one batch ahead of whoever receives. A task, because a claim that is dropped half-way is known to nobody.
     async fn feed(self: Arc<Self>, out: mpsc::Sender<Result<Vec<Delivery>, PortError>>) {
         let mut pause = SHORTEST_PAUSE;
+        // Whoever receives was told that the inbox is there, also where it is empty.
+        let mut told = false;
         loop {
             let wanted = async {
                 let slot = out.reserve().await.ok()?;
@@ -164,13 +166,15 @@ impl Work {
             };
             let Some(slot) = slot else { return };
             match self.claim().await {
-                Ok(deliveries) if deliveries.is_empty() => drop(slot),
+                Ok(deliveries) if deliveries.is_empty() && told => drop(slot),
                 Ok(deliveries) => {
                     pause = SHORTEST_PAUSE;
+                    told = true;
                     slot.send(Ok(deliveries));
                     continue;
                 }
                 Err(error) => {
+                    told = false;
                     slot.send(Err(error));
                     continue;
                 }
@@ -244,7 +248,7 @@ fn delivery(sequence: u64, event: Claimed) -> Delivery {
     headers.push((HEADER_EVENT.to_owned(), id.to_string()));
     let message_id = message_id.or_else(|| Some(made_id(&source, &event_id)));
     let envelope = Envelope { message_id, content_type, routing_key, headers };
-    Delivery { partition: PARTITION, sequence, body, envelope, received_at }
+    Delivery { partition: PARTITION, sequence, body, envelope, received_at, log: None }
 }
 
 /// Always the same for the same event, and like no id that a person would choose.

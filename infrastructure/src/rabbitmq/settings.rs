@@ -27,7 +27,7 @@ impl QueueType {
 #[derive(Clone, Debug)]
 pub struct RabbitmqSettings {
     /// `amqp://` or `amqps://`, with user, password, host, port and percent-encoded virtual host; the query may set
-    /// `heartbeat` in seconds (10 otherwise) and `frame_max` in bytes.
+    /// `heartbeat` in seconds (10 otherwise) and `frame_max` in bytes (131,072 otherwise).
     pub url: SecretString,
     /// The queue that pulses are read from.
     pub queue: String,

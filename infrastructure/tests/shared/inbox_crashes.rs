@@ -43,13 +43,8 @@ async fn work(file: &Path, inbox: StoredInbox, stop: CancellationToken) {
             name: "inbox".to_owned(),
             source: Arc::new(inbox.source(reading)),
             dead_letters: Arc::new(inbox),
-            decoder: Decoder {
-                // Every pulse is known by its event.
-                anonymous: Anonymous::Reject,
-                items_max: 10,
-                age_max: None,
-                ahead_max: Duration::from_hours(1),
-            },
+            // Every pulse is known by its event.
+            decoder: Decoder { anonymous: Anonymous::Reject, ..Decoder::default() },
         }],
         sink,
         sink_name: "file".to_owned(),
