@@ -47,7 +47,7 @@ fn the_service_counts_what_waits_and_failed_events_can_be_sent_round_again() {
         failed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&failed[0]["event_id"], &failed[1]["event_id"]), (&"evt_3".into(), &"evt_2".into()));
     let error = |place: usize| failed[place]["last_error"].as_str().unwrap();
-    assert!(error(0).starts_with("malformed: "), "{}", error(0));
+    assert!(error(0).starts_with("item 0: malformed: "), "{}", error(0));
     assert!(error(1).starts_with("item 1: not_positive: "), "{}", error(1));
     let billed = "tenant,product_sku,use_unity,window_start,used_amount,pulse_count\n\
         a,s,u,2026-01-10T12:00:00Z,3,2\nb,s,u,2026-01-10T12:00:00Z,4,1\n";
