@@ -97,7 +97,9 @@ pub async fn two_sources_share_the_events<F: FreshInbox>(fresh: &F) {
         if let crate::ports::Received::Deliveries(deliveries) = received.expect("the source can be read") {
             count += deliveries.len();
             given.extend(deliveries.iter().map(|delivery| delivery.body.clone()));
-            settle(source, &deliveries).await;
+            if !deliveries.is_empty() {
+                settle(source, &deliveries).await;
+            }
         }
     }
     assert_eq!(given.len(), 900, "each was given once");
