@@ -18,6 +18,7 @@ use application::{
 use domain::{AccumulatorId, ShardCount};
 use infrastructure::{
     inbox::StoredInbox,
+    json::JsonLedger,
     postgres::{PostgresLedger, PostgresSettings},
     redis::{RedisAccumulator, RedisDurability, RedisSettings},
     sqlite::{EmbeddedSettings, EmbeddedStore, ServiceLock},
@@ -65,7 +66,7 @@ pub(crate) struct Backends {
 }
 
 impl Ledger {
-    /// Opens the books; `migrate` brings their tables up to date first.
+    /// Opens the books; `migrate` brings their tables and files up to date first.
     pub(crate) async fn open(&self, counting: &Counting, migrate: bool) -> Result<Books, PortError> {
         match self {
             Self::Postgres(url) => {
@@ -82,6 +83,13 @@ impl Ledger {
                 Ok(Books::with_inbox(&Arc::new(ledger), inbox))
             }
             Self::Embedded(file) => Ok(Books::embedded(&embedded(file, counting).await?)),
+            Self::Json(folder) => {
+                let ledger = JsonLedger::new(folder)?;
+                if migrate {
+                    ledger.refresh().await?;
+                }
+                Ok(Books::of(&Arc::new(ledger)))
+            }
         }
     }
 }
@@ -95,9 +103,14 @@ impl Books {
     where
         B: UsageLedger + ShardRegistry + UsageReader + ApiKeys,
     {
+        Self { inbox: Some(Arc::new(inbox)), keys: Some(Arc::clone(books) as _), ..Self::of(books) }
+    }
+
+    /// Books in a store that holds nothing else.
+    fn of<B: UsageLedger + ShardRegistry + UsageReader>(books: &Arc<B>) -> Self {
         Self {
-            inbox: Some(Arc::new(inbox)),
-            keys: Some(Arc::clone(books) as _),
+            inbox: None,
+            keys: None,
             ledger: Arc::clone(books) as _,
             registry: Arc::clone(books) as _,
             reader: Arc::clone(books) as _,

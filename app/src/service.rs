@@ -8,12 +8,15 @@ use crate::{
 };
 use anyhow::Context;
 use application::{
-    decode::Decoder,
+    decode::{Decoder, Format},
     ingest::{IngestPulses, Limits, Route, Tally},
     retry::Dependency,
 };
 use domain::AccumulatorId;
-use infrastructure::rabbitmq::{RabbitmqDeadLetters, RabbitmqSettings, RabbitmqSource};
+use infrastructure::{
+    inbox::InboxSettings,
+    rabbitmq::{RabbitmqDeadLetters, RabbitmqSettings, RabbitmqSource},
+};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     select,
@@ -46,7 +49,9 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
     let (backends, accumulator) = opened;
     let mut routes = plan.routes;
     if plan.reads_inbox {
-        routes.push(inbox_route(&backends, &settings)?);
+        // Its events are of one shape, whatever the brokers bring.
+        let decoder = Decoder { format: Format::Pulse, ..settings.decoder(&plan.stores.ledger) };
+        routes.push(inbox_route(&backends, decoder, settings.inbox.reading)?);
     }
     let service = Arc::new(Service { backends, settings, stop });
 
@@ -118,13 +123,14 @@ impl Plan {
                 }
             }
         };
+        let stores = stores?;
         let routes = settings.sources.iter().filter_map(|kind| match kind {
-            SourceKind::Rabbitmq => broker.map(|broker| route(broker, settings.decoder())),
+            SourceKind::Rabbitmq => broker.map(|broker| route(broker, settings.decoder(&stores.ledger))),
             SourceKind::Inbox => None,
         });
         let routes = routes.collect();
         let reads_inbox = modes.standalone || (modes.worker && settings.sources.contains(&SourceKind::Inbox));
-        Ok(Self { stores: stores?, routes, reads_inbox, works, flushes: modes.cron || modes.standalone })
+        Ok(Self { stores, routes, reads_inbox, works, flushes: modes.cron || modes.standalone })
     }
 
     /// One line that says what runs on what, without secrets.
@@ -167,15 +173,15 @@ fn route(broker: &RabbitmqSettings, decoder: Decoder) -> Route {
 }
 
 /// The inbox of the ledger, as a source.
-fn inbox_route(backends: &Backends, settings: &Settings) -> anyhow::Result<Route> {
+fn inbox_route(backends: &Backends, decoder: Decoder, reading: InboxSettings) -> anyhow::Result<Route> {
     let inbox = backends.books.inbox.as_ref();
     let inbox =
         inbox.context("this ledger has no inbox: set LEDGER_URL to PostgreSQL or an embedded file")?;
     Ok(Route {
         name: "inbox".to_owned(),
-        source: Arc::new(inbox.source(settings.inbox.reading)),
+        source: Arc::new(inbox.source(reading)),
         dead_letters: Arc::clone(inbox) as _,
-        decoder: settings.decoder(),
+        decoder,
     })
 }
 

@@ -2,6 +2,7 @@
 
 pub mod file;
 pub mod inbox;
+pub mod json;
 mod positions;
 pub mod postgres;
 pub mod rabbitmq;

@@ -97,7 +97,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             batch_size: 1_000,
-            batch_linger: Duration::from_millis(5),
+            batch_linger: Duration::from_millis(20),
             drain_timeout: Duration::from_secs(30),
             until_idle: None,
         }
