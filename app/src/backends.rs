@@ -9,14 +9,15 @@ use application::{
     flush_usage::{FlushError, FlushSummary, FlushUsage},
     open_shards::{OpenError, open_shards},
     ports::{
-        AccumulatorShards, DeadLetters, GenerationStore, LogPositions, PortError, PulseSink, Registration,
-        ShardRegistry, UsageLedger, UsageReader,
+        AccumulatorShards, ApiKeys, DeadLetters, GenerationStore, LogPositions, PortError, PulseSink,
+        Registration, ShardRegistry, UsageLedger, UsageReader,
     },
     report_usage::PendingUsage,
     retry::Dependency,
 };
 use domain::{AccumulatorId, ShardCount};
 use infrastructure::{
+    inbox::StoredInbox,
     json::JsonLedger,
     postgres::{PostgresLedger, PostgresSettings},
     redis::{RedisAccumulator, RedisDurability, RedisSettings},
@@ -38,6 +39,10 @@ pub(crate) struct Books {
     pub(crate) registry: Arc<dyn ShardRegistry>,
     /// Reads them.
     pub(crate) reader: Arc<dyn UsageReader>,
+    /// What came over HTTP, where the books are kept in a store that can hold it.
+    pub(crate) inbox: Option<Arc<StoredInbox>>,
+    /// Who may call over HTTP, where the books are kept in a store that can hold it.
+    pub(crate) keys: Option<Arc<dyn ApiKeys>>,
 }
 
 /// The books, and the accumulator before them.
@@ -76,9 +81,10 @@ impl Ledger {
                 if migrate {
                     ledger.migrate().await?;
                 }
-                Ok(Books::of(&Arc::new(ledger)))
+                let inbox = ledger.inbox();
+                Ok(Books::with_inbox(&Arc::new(ledger), inbox))
             }
-            Self::Embedded(file) => Ok(Books::of(&embedded(file, counting).await?)),
+            Self::Embedded(file) => Ok(Books::embedded(&embedded(file, counting).await?)),
             Self::Json(folder) => {
                 let ledger = JsonLedger::new(folder)?;
                 if migrate {
@@ -91,8 +97,22 @@ impl Ledger {
 }
 
 impl Books {
+    fn embedded(store: &Arc<EmbeddedStore>) -> Self {
+        Self::with_inbox(store, store.inbox())
+    }
+
+    fn with_inbox<B>(books: &Arc<B>, inbox: StoredInbox) -> Self
+    where
+        B: UsageLedger + ShardRegistry + UsageReader + ApiKeys,
+    {
+        Self { inbox: Some(Arc::new(inbox)), keys: Some(Arc::clone(books) as _), ..Self::of(books) }
+    }
+
+    /// Books in a store that holds nothing else.
     fn of<B: UsageLedger + ShardRegistry + UsageReader>(books: &Arc<B>) -> Self {
         Self {
+            inbox: None,
+            keys: None,
             ledger: Arc::clone(books) as _,
             registry: Arc::clone(books) as _,
             reader: Arc::clone(books) as _,
@@ -116,7 +136,7 @@ impl Backends {
             (Accumulator::Embedded(file), ledger) => {
                 let store = embedded(file, counting).await?;
                 let books = if ledger.file() == Some(file) {
-                    Books::of(&store)
+                    Books::embedded(&store)
                 } else {
                     ledger.open(counting, migrate).await?
                 };

@@ -2,8 +2,12 @@
 #![expect(clippy::doc_markdown, reason = "these doc comments are the help text, printed as they are")]
 
 use crate::hours::HourBound;
-use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
-use domain::{HourWindow, ProductSku, TenantId, UsageUnit};
+use application::ports::{InboxStatus, Scope};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{NonEmptyStringValueParser, PossibleValuesParser},
+};
+use domain::{HourWindow, ProductSku, TenantId, TextError, UsageUnit, check_text};
 use std::{path::PathBuf, time::Duration};
 
 /// Usage metering that adds up: counts every pulse exactly once and keeps hourly totals.
@@ -119,6 +123,12 @@ pub(crate) enum Command {
   app populate --to rabbitmq --from january.ndjson.gz
   RABBITMQ_EXCHANGE=users app populate --to rabbitmq --format event --duplicates 10 --count-out expected.json")]
     Populate(Populate),
+    /// Make, list and revoke the keys by which services call the HTTP API.
+    #[command(subcommand)]
+    Keys(Keys),
+    /// List what came over HTTP, and send failed events round again.
+    #[command(subcommand)]
+    Webhooks(Webhooks),
     /// What messages of other shapes become.
     #[command(subcommand)]
     Mappings(Mappings),
@@ -313,6 +323,86 @@ pub(crate) struct MappingsTest {
 fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Commands of `app keys`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// Make a key and print it, this once: only a hash of it is kept.
+    #[command(after_help = "Example:
+  KEY=$(app keys create --name billing --scope ingest)")]
+    Create {
+        /// What people call it: 1 to 256 bytes.
+        #[arg(long, value_parser = key_name)]
+        name: String,
+
+        /// What it may do: send pulses, or ask what was used.
+        #[arg(long, value_parser = one_word(&Scope::ALL, Scope::word))]
+        scope: String,
+    },
+    /// Print all keys, the newest first, without their secrets.
+    List {
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Refuse a key from now on.
+    Revoke {
+        /// The id of the key: its part between `pk_` and the next `_`.
+        id: String,
+    },
+}
+
+/// Commands of `app webhooks`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Webhooks {
+    /// Print the events of the inbox, the newest first.
+    #[command(after_help = "Examples:
+  app webhooks list --status failed
+  app webhooks list --source payments --json | jq -r .last_error")]
+    List(WebhooksList),
+    /// Let failed events wait to be counted again. What was counted of them already is recognised.
+    #[command(after_help = "Examples:
+  app webhooks retry 4711
+  app webhooks retry --all-failed")]
+    Retry {
+        /// The number of the event.
+        #[arg(required_unless_present = "all_failed", conflicts_with = "all_failed")]
+        id: Option<i64>,
+
+        /// All that have failed.
+        #[arg(long)]
+        all_failed: bool,
+    },
+}
+
+/// Arguments of `app webhooks list`.
+#[derive(Args, Debug)]
+pub(crate) struct WebhooksList {
+    /// Only with this status.
+    #[arg(long, value_parser = one_word(&InboxStatus::ALL, InboxStatus::word))]
+    pub(crate) status: Option<String>,
+
+    /// Only of this source, such as payments.
+    #[arg(long)]
+    pub(crate) source: Option<String>,
+
+    /// How many at most.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) limit: u32,
+
+    /// One JSON object a line, with what was sent.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn key_name(text: &str) -> Result<String, TextError> {
+    check_text(text).map(|()| text.to_owned())
+}
+
+/// The words of a type, which the help lists.
+fn one_word<T: Copy>(all: &[T], word: fn(T) -> &'static str) -> PossibleValuesParser {
+    PossibleValuesParser::new(all.iter().map(|one| word(*one)).collect::<Vec<_>>())
 }
 
 /// Arguments of `app settings`.

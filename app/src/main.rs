@@ -5,7 +5,9 @@ mod cli;
 mod clock;
 mod health;
 mod hours;
+mod inbox;
 mod ingest;
+mod keys;
 mod logging;
 mod mappings;
 mod populate;
@@ -85,6 +87,8 @@ async fn run_until_stopped(modes: Modes, command: Option<Command>, settings: Set
         }
         Some(Command::Flush) => or_stopped(&stop, Box::pin(flush(&settings))).await,
         Some(Command::Migrate) => or_stopped(&stop, Box::pin(migrate(&settings))).await,
+        Some(Command::Keys(command)) => or_stopped(&stop, Box::pin(keys::run(command, &settings))).await,
+        Some(Command::Webhooks(command)) => or_stopped(&stop, Box::pin(inbox::run(command, &settings))).await,
         Some(Command::Populate(arguments)) => populate::run(arguments, &settings, stop).await,
         Some(Command::Settings(_) | Command::Mappings(_) | Command::Health(_)) => Ok(()),
     }

@@ -3,16 +3,20 @@
 use crate::{
     backends::{Backends, lock_service},
     cli::Modes,
+    inbox,
     settings::{Faults, Kafka, Settings, SourceKind, Stores, shown_url},
 };
 use anyhow::Context;
 use application::{
-    decode::Decoder,
+    decode::{Decoder, Format},
     ingest::{IngestPulses, Limits, Route, Tally},
     retry::Dependency,
 };
 use domain::AccumulatorId;
-use infrastructure::rabbitmq::{RabbitmqDeadLetters, RabbitmqSettings, RabbitmqSource};
+use infrastructure::{
+    inbox::InboxSettings,
+    rabbitmq::{RabbitmqDeadLetters, RabbitmqSettings, RabbitmqSource},
+};
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::{
     select,
@@ -58,6 +62,10 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
     }
     if plan.flushes {
         tasks.spawn(Arc::clone(&service).flush_on_schedule());
+        if let Some(inbox) = &service.backends.books.inbox {
+            let (inbox, retention) = (Arc::clone(inbox), service.settings.inbox.retention);
+            tasks.spawn(inbox::remove_done_hourly(inbox, retention, service.stop.clone()));
+        }
     }
     let mut result = Ok(());
     while let Some(ended) = tasks.join_next().await {
@@ -106,6 +114,7 @@ impl Plan {
             let source = match kind {
                 SourceKind::Rabbitmq => settings.broker(caller, INSTEAD).cloned().map(Source::Rabbitmq),
                 SourceKind::Kafka => settings.kafka(caller, INSTEAD).cloned().map(Source::Kafka),
+                SourceKind::Inbox => Ok(Source::Inbox(settings.inbox.reading)),
             };
             match source {
                 Ok(source) => sources.push(source),
@@ -117,6 +126,9 @@ impl Plan {
         if !lacking.is_empty() {
             let others = stores.err().map(|faults| faults.0).unwrap_or_default();
             return Err(Faults([lacking, others].concat()));
+        }
+        if modes.standalone && !settings.sources.contains(&SourceKind::Inbox) {
+            sources.push(Source::Inbox(settings.inbox.reading));
         }
         Ok(Self { stores: stores?, sources, works, flushes: modes.cron || modes.standalone })
     }
@@ -139,8 +151,8 @@ impl Plan {
         if modes.standalone && settings.names_servers() {
             warn!("REDIS_URL and LEDGER_URL are not used: --standalone counts in the embedded file");
         }
-        if modes.standalone && self.sources.is_empty() {
-            info!("no source is configured: `app ingest FILE` adds pulses beside this process");
+        if modes.standalone && self.sources.len() == 1 {
+            info!("no broker is configured: `app ingest FILE` adds pulses beside this process");
         }
     }
 }
@@ -149,6 +161,7 @@ impl Plan {
 enum Source {
     Rabbitmq(RabbitmqSettings),
     Kafka(Kafka),
+    Inbox(InboxSettings),
 }
 
 impl fmt::Display for Source {
@@ -158,6 +171,7 @@ impl fmt::Display for Source {
                 write!(formatter, "{} queue {}", shown_url(&broker.url), broker.queue)
             }
             Self::Kafka(kafka) => write!(formatter, "kafka {} topic {}", kafka.brokers, kafka.topic),
+            Self::Inbox(_) => formatter.write_str("inbox"),
         }
     }
 }
@@ -172,6 +186,10 @@ impl Source {
                 decoder,
             }),
             Self::Kafka(kafka) => kafka_route(kafka, decoder, backends),
+            // Its events are of one shape, whatever the brokers bring.
+            Self::Inbox(reading) => {
+                inbox_route(backends, Decoder { format: Format::Pulse, ..decoder }, *reading)
+            }
         }
     }
 }
@@ -193,6 +211,19 @@ fn kafka_route(kafka: &Kafka, decoder: Decoder, backends: &Backends) -> anyhow::
 #[cfg(not(feature = "kafka"))]
 fn kafka_route(_: &Kafka, _: Decoder, _: &Backends) -> anyhow::Result<Route> {
     anyhow::bail!("this build has no Kafka (feature kafka)")
+}
+
+/// The inbox of the ledger, as a source.
+fn inbox_route(backends: &Backends, decoder: Decoder, reading: InboxSettings) -> anyhow::Result<Route> {
+    let inbox = backends.books.inbox.as_ref();
+    let inbox =
+        inbox.context("this ledger has no inbox: set LEDGER_URL to PostgreSQL or an embedded file")?;
+    Ok(Route {
+        name: "inbox".to_owned(),
+        source: Arc::new(inbox.source(reading)),
+        dead_letters: Arc::clone(inbox) as _,
+        decoder,
+    })
 }
 
 struct Service {

@@ -6,6 +6,10 @@
 mod contract;
 #[path = "postgres/crashes.rs"]
 mod crashes;
+#[path = "postgres/inbox.rs"]
+mod inbox;
+#[path = "shared/inbox_crashes.rs"]
+mod inbox_crashes;
 #[path = "postgres/server.rs"]
 mod server;
 

@@ -5,6 +5,10 @@
 mod contract;
 #[path = "sqlite/dead_letters.rs"]
 mod dead_letters;
+#[path = "sqlite/inbox.rs"]
+mod inbox;
+#[path = "shared/inbox_crashes.rs"]
+mod inbox_crashes;
 
 use infrastructure::sqlite::{EmbeddedSettings, EmbeddedStore};
 use std::{path::Path, time::Duration};

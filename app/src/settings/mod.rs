@@ -21,6 +21,7 @@ use application::{
 };
 use domain::ShardCount;
 use infrastructure::{
+    inbox::InboxSettings,
     rabbitmq::{QueueType, RabbitmqSettings},
     schedule::FlushSchedule,
 };
@@ -48,6 +49,8 @@ pub(crate) struct Settings {
     pub(crate) intake: Intake,
     /// What counts, and for how long it is remembered.
     pub(crate) counting: Counting,
+    /// What comes over HTTP.
+    pub(crate) inbox: InboxChoice,
     /// The broker, where one is configured.
     rabbitmq: Option<RabbitmqSettings>,
     /// The topic, where brokers are configured.
@@ -69,6 +72,8 @@ pub(crate) enum SourceKind {
     Rabbitmq,
     /// A Kafka topic.
     Kafka,
+    /// What came over HTTP, in the store of the ledger.
+    Inbox,
 }
 
 /// A topic that pulses are taken from.
@@ -116,6 +121,15 @@ pub(crate) struct Counting {
     pub(crate) ahead_max: Duration,
     /// When to flush.
     pub(crate) flush_schedule: FlushSchedule,
+}
+
+/// How the inbox is read and how long it keeps what is done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InboxChoice {
+    /// How it is read.
+    pub(crate) reading: InboxSettings,
+    /// How long events are kept after they were counted.
+    pub(crate) retention: Duration,
 }
 
 /// A Redis that counts.
@@ -171,6 +185,7 @@ impl Settings {
                 ahead_max: reader.required("PULSE_AHEAD_MAX", duration(Duration::ZERO..=CENTURY)),
                 flush_schedule: reader.required("FLUSH_SCHEDULE", schedule),
             },
+            inbox: InboxChoice::read(reader),
             rabbitmq: read_rabbitmq(reader),
             kafka: Kafka::read(reader),
             redis: Redis::read(reader),
@@ -281,6 +296,19 @@ impl Kafka {
     }
 }
 
+impl InboxChoice {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let reading = InboxSettings {
+            poll_interval: reader
+                .required("INBOX_POLL_INTERVAL", duration(Duration::from_millis(10)..=MINUTE)),
+            lease: reader.required("INBOX_LEASE", duration(Duration::from_secs(1)..=HOUR)),
+            attempts_max: reader.required("INBOX_ATTEMPTS_MAX", number(1..=1_000)),
+            ..InboxSettings::default()
+        };
+        Self { reading, retention: reader.required("INBOX_RETENTION", duration(HOUR..=CENTURY)) }
+    }
+}
+
 impl Redis {
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let url = reader.optional("REDIS_URL", server_url(&["redis", "rediss"]));
@@ -290,7 +318,11 @@ impl Redis {
 }
 
 fn source_list(text: &str) -> Option<Vec<SourceKind>> {
-    let one = one_of([("rabbitmq", SourceKind::Rabbitmq), ("kafka", SourceKind::Kafka)]);
+    let one = one_of([
+        ("rabbitmq", SourceKind::Rabbitmq),
+        ("kafka", SourceKind::Kafka),
+        ("inbox", SourceKind::Inbox),
+    ]);
     let list: Vec<SourceKind> = text.split(',').map(|name| one(name.trim())).collect::<Option<_>>()?;
     let twice = list.iter().enumerate().any(|(place, kind)| list[..place].contains(kind));
     (!twice).then_some(list)

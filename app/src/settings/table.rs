@@ -22,6 +22,7 @@ const WHAT: &str = "What is taken in";
 const COUNTING: &str = "Counting";
 const RABBITMQ: &str = "RabbitMQ";
 const KAFKA: &str = "Kafka";
+const INBOX: &str = "Inbox";
 const STORES: &str = "Stores";
 const LOGS: &str = "Logs";
 
@@ -31,10 +32,11 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         name: "PULSE_SOURCES",
         group: WHAT,
         default: Some("rabbitmq"),
-        allowed: "a list of sources separated by commas, each of them rabbitmq or kafka, none twice",
+        allowed: "a list of sources separated by commas, each of them rabbitmq, kafka or inbox, none twice",
         example: "",
         secret: false,
-        doc: "Where the worker takes messages from. `kafka` is in builds with the feature of that name, as the image is.",
+        doc: "Where the worker takes messages from. `kafka` is in builds with the feature of that name, as the image is. \
+              `inbox` is what came over HTTP and waits beside the ledger; --standalone always reads it.",
     },
     Definition {
         name: "PULSE_FORMAT",
@@ -269,6 +271,46 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         example: "",
         secret: false,
         doc: "The topic for what is refused: original bytes and key, with the reason and the original place in the headers.",
+    },
+    Definition {
+        name: "INBOX_POLL_INTERVAL",
+        group: INBOX,
+        default: Some("1s"),
+        allowed: "a duration from 10ms to 1m, such as 1s",
+        example: "",
+        secret: false,
+        doc: "The longest pause between two looks at an empty inbox. While there is work there is no pause, and what this \
+              process stores itself is seen at once.",
+    },
+    Definition {
+        name: "INBOX_LEASE",
+        group: INBOX,
+        default: Some("1m"),
+        allowed: "a duration from 1s to 1h, such as 1m",
+        example: "",
+        secret: false,
+        doc: "How long the events that a worker has are kept from others after it was last heard of. A worker that stops \
+              gives them back at once; after a crash they wait for this long.",
+    },
+    Definition {
+        name: "INBOX_ATTEMPTS_MAX",
+        group: INBOX,
+        default: Some("10"),
+        allowed: "a whole number from 1 to 1000",
+        example: "",
+        secret: false,
+        doc: "After so many claims that ended without an answer, because the worker crashed, an event has failed. It waits \
+              longer before each. `app webhooks retry` sends it round again.",
+    },
+    Definition {
+        name: "INBOX_RETENTION",
+        group: INBOX,
+        default: Some("7d"),
+        allowed: "a duration from 1h to 36500d, such as 7d",
+        example: "",
+        secret: false,
+        doc: "How long events are kept after they were counted. For so long a repetition is recognised as the same event \
+              by its event id; failed ones are kept until a person has dealt with them. The cron removes them hourly.",
     },
     Definition {
         name: "REDIS_URL",

@@ -53,7 +53,7 @@ pub(crate) async fn run(arguments: Usage, settings: &Settings) -> anyhow::Result
 }
 
 /// Whether there is anything to read: a look at totals makes no file.
-fn there_is(file: Option<&Path>) -> anyhow::Result<bool> {
+pub(crate) fn there_is(file: Option<&Path>) -> anyhow::Result<bool> {
     match file {
         Some(file) if !file.try_exists()? => {
             writeln!(io::stderr(), "{} does not exist: nothing was counted yet", file.display())?;

@@ -9,9 +9,11 @@
 //! - `generations`, with `sweep`: seals, reads and deletes (`GenerationStore`).
 //! - `ledger`, `registry`, `reader`: the books (`UsageLedger`, `ShardRegistry`, `UsageReader`).
 //! - `dead_letters`: what was refused (`DeadLetters`).
+//! - `inbox`, with `inbox_claims`: events on their way to be counted (`Inbox`); `api_keys`: who may call (`ApiKeys`).
 //! - `file`: the connections; `fault`: what is worth trying again; `service_lock`: one long-running service a file.
 
 mod amount;
+mod api_keys;
 mod batch;
 mod bulk;
 mod dead_letters;
@@ -19,6 +21,8 @@ mod fault;
 mod file;
 mod generations;
 mod identities;
+mod inbox;
+mod inbox_claims;
 mod ledger;
 mod logs;
 mod reader;

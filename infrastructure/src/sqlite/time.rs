@@ -1,5 +1,7 @@
 //! Points in time as the file holds them.
 
+use super::fault::refusal;
+use application::ports::PortError;
 use chrono::{DateTime, SecondsFormat};
 use domain::Timestamp;
 use std::time::Duration;
@@ -8,6 +10,21 @@ use std::time::Duration;
 pub(super) fn text(time: Timestamp) -> String {
     DateTime::from_timestamp(time.seconds(), time.nanos())
         .map_or_else(|| time.seconds().to_string(), |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+}
+
+/// As the file itself writes the time, always with three digits after the second, so that texts sort like times.
+pub(super) fn exact_milliseconds(time: Timestamp) -> String {
+    DateTime::from_timestamp(time.seconds(), time.nanos())
+        .map_or_else(String::new, |time| time.to_rfc3339_opts(SecondsFormat::Millis, true))
+}
+
+/// The point in time that [`text`] wrote.
+pub(super) fn parse(operation: &'static str, text: &str) -> Result<Timestamp, PortError> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(Timestamp::new(seconds, 0));
+    }
+    let time = DateTime::parse_from_rfc3339(text).map_err(refusal(operation))?;
+    Ok(Timestamp::new(time.timestamp(), time.timestamp_subsec_nanos()))
 }
 
 /// Milliseconds since 1970, held at the ends of 64 bits.

@@ -19,8 +19,8 @@ fn server() -> Arc<PostgresServer> {
     })
 }
 
-struct Database {
-    url: String,
+pub(crate) struct Database {
+    pub(crate) url: String,
     _server: Arc<PostgresServer>,
 }
 
@@ -32,7 +32,7 @@ impl FreshBooks for Database {
     }
 }
 
-async fn fresh() -> Database {
+pub(crate) async fn fresh() -> Database {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let server = server();
     let url = server.create_database(&format!("books_{}", NEXT.fetch_add(1, Ordering::Relaxed)));

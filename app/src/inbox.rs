@@ -1,0 +1,181 @@
+//! `app webhooks`: the inbox as operators see it, and the task that tidies it.
+
+use crate::{
+    backends::patiently,
+    cli::{Webhooks, WebhooksList},
+    clock,
+    keys::shown,
+    settings::Settings,
+    usage::there_is,
+};
+use anyhow::Context;
+use application::{
+    ports::{Inbox, InboxEntry, InboxFilter, InboxStatus, Retried},
+    retry::Dependency,
+};
+use comfy_table::{Table, presets};
+use domain::Timestamp;
+use infrastructure::inbox::StoredInbox;
+use serde_json::json;
+use std::{
+    io::{self, Write},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{select, time::interval};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+/// How often events that are old enough are removed.
+const REMOVE_EVERY: Duration = Duration::from_hours(1);
+/// How many events are looked at at once: each comes with its bytes.
+const PAGE: u32 = 100;
+
+/// Runs one of the commands.
+///
+/// # Errors
+/// Why the inbox could not be reached, or that an event cannot be sent round again.
+pub(crate) async fn run(command: Webhooks, settings: &Settings) -> anyhow::Result<()> {
+    let ledger = settings.ledger();
+    if !there_is(ledger.file())? {
+        return match command {
+            Webhooks::Retry { id: Some(id), .. } => anyhow::bail!("there is no event {id}"),
+            _ => Ok(()),
+        };
+    }
+    let books = patiently(ledger.open(&settings.counting, false)).await?;
+    let inbox = books.inbox.as_ref();
+    let inbox =
+        inbox.context("this ledger has no inbox: set LEDGER_URL to PostgreSQL or an embedded file")?;
+    match command {
+        Webhooks::List(arguments) => list(inbox.as_ref(), arguments).await,
+        Webhooks::Retry { id: Some(id), .. } => retry(inbox.as_ref(), id).await,
+        Webhooks::Retry { id: None, .. } => retry_all(inbox.as_ref()).await,
+    }
+}
+
+/// Page by page, so that memory does not grow with what was sent.
+async fn list(inbox: &dyn Inbox, arguments: WebhooksList) -> anyhow::Result<()> {
+    let WebhooksList { status, source, limit, json } = arguments;
+    let status = status.as_deref().and_then(InboxStatus::from_word);
+    let mut filter = InboxFilter { status, source, before: None, limit: limit.min(PAGE) };
+    let (mut left, mut out) = (limit, io::stdout());
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["ID", "SOURCE", "EVENT", "STATUS", "ATTEMPTS", "RECEIVED", "LAST ERROR"]);
+    loop {
+        let page = patiently(inbox.list(&filter)).await?;
+        for entry in &page {
+            if json {
+                writeln!(out, "{}", json_row(entry))?;
+            } else {
+                table.add_row(table_row(entry));
+            }
+        }
+        left -= u32::try_from(page.len()).unwrap_or(left).min(left);
+        let full = page.len() == filter.limit as usize;
+        let Some(last) = page.last().filter(|_| full && left > 0) else { break };
+        (filter.before, filter.limit) = (Some(last.id), left.min(PAGE));
+    }
+    if !json {
+        writeln!(out, "{}", table.trim_fmt())?;
+    }
+    Ok(())
+}
+
+fn table_row(entry: &InboxEntry) -> [String; 7] {
+    let InboxEntry { id, source, event_id, status, attempts, last_error, received_at, .. } = entry;
+    [
+        id.to_string(),
+        source.clone(),
+        event_id.clone(),
+        status.word().to_owned(),
+        attempts.to_string(),
+        shown(*received_at),
+        last_error.clone().unwrap_or_default(),
+    ]
+}
+
+fn json_row(entry: &InboxEntry) -> serde_json::Value {
+    let InboxEntry {
+        id,
+        source,
+        event_id,
+        status,
+        attempts,
+        last_error,
+        received_at,
+        processed_at,
+        original,
+    } = entry;
+    json!({
+        "id": id, "source": source, "event_id": event_id, "status": status.word(), "attempts": attempts,
+        "last_error": last_error, "received_at": shown(*received_at), "processed_at": processed_at.map(shown),
+        "original": String::from_utf8_lossy(original),
+    })
+}
+
+async fn retry(inbox: &dyn Inbox, id: i64) -> anyhow::Result<()> {
+    match patiently(inbox.retry(id, clock::now())).await? {
+        Retried::Again => Ok(writeln!(io::stdout(), "event {id} waits again")?),
+        Retried::NotFailed(status) => anyhow::bail!("event {id} is {} and has not failed", status.word()),
+        Retried::Unknown => anyhow::bail!("there is no event {id}"),
+    }
+}
+
+/// Those that had failed when they were looked at, from the newest to the oldest: what fails again meanwhile waits.
+async fn retry_all(inbox: &dyn Inbox) -> anyhow::Result<()> {
+    let mut filter =
+        InboxFilter { status: Some(InboxStatus::Failed), source: None, before: None, limit: PAGE };
+    let mut again = 0_u64;
+    loop {
+        let page = patiently(inbox.list(&filter)).await?;
+        for entry in &page {
+            if patiently(inbox.retry(entry.id, clock::now())).await? == Retried::Again {
+                again += 1;
+            }
+        }
+        let Some(last) = page.last() else { break };
+        filter.before = Some(last.id);
+    }
+    writeln!(io::stdout(), "{again} events wait again")?;
+    Ok(())
+}
+
+/// Removes what was done long enough ago, at the start and every hour, until the stop.
+///
+/// # Errors
+/// Why events cannot be removed, other than that the store is away.
+pub(crate) async fn remove_done_hourly(
+    inbox: Arc<StoredInbox>,
+    retention: Duration,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let dependency = Dependency::new("inbox");
+    let mut ticks = interval(REMOVE_EVERY);
+    let work = async {
+        loop {
+            ticks.tick().await;
+            let before = earlier(clock::now(), retention);
+            let mut removed = 0;
+            loop {
+                match dependency.hold(|| inbox.remove_done(before)).await? {
+                    0 => break,
+                    some => removed += some,
+                }
+            }
+            if removed > 0 {
+                info!(removed, "old events of the inbox were removed");
+            }
+        }
+    };
+    select! {
+        () = stop.cancelled() => Ok(()),
+        failed = work => failed,
+    }
+}
+
+fn earlier(time: Timestamp, by: Duration) -> Timestamp {
+    let seconds = i64::try_from(by.as_secs()).unwrap_or(i64::MAX);
+    Timestamp::new(time.seconds().saturating_sub(seconds), time.nanos())
+}
