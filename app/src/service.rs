@@ -106,11 +106,12 @@ impl Plan {
                 }
             }
         };
+        let stores = stores?;
         let routes = settings.sources.iter().filter_map(|kind| match kind {
-            SourceKind::Rabbitmq => broker.map(|broker| route(broker, settings.decoder())),
+            SourceKind::Rabbitmq => broker.map(|broker| route(broker, settings.decoder(&stores.ledger))),
         });
         let routes = routes.collect();
-        Ok(Self { stores: stores?, routes, works, flushes: modes.cron || modes.standalone })
+        Ok(Self { stores, routes, works, flushes: modes.cron || modes.standalone })
     }
 
     /// One line that says what runs on what, without secrets.

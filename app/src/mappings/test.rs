@@ -75,6 +75,7 @@ pub(super) fn test(
     let delivery = Delivery {
         partition: PartitionId(0),
         sequence: 0,
+        log: None,
         body,
         envelope: Envelope {
             message_id: None,
@@ -83,7 +84,6 @@ pub(super) fn test(
             headers: arguments.headers.clone(),
         },
         received_at,
-        log: None,
     };
     let mut items = Vec::new();
     decoder.decode(&delivery, &mut items);

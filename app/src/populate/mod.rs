@@ -53,7 +53,7 @@ pub(crate) async fn run(
             ingest::open(vec![file.clone()], "-")?,
             arguments.total_messages,
             (seed, arguments.duplicates),
-            settings.decoder(),
+            settings.decoder(&settings.ledger()),
             arguments.count_out.is_some(),
         ))),
         None => Load::Made(MadeLoad::new(

@@ -244,11 +244,12 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         name: "LEDGER_URL",
         group: STORES,
         default: None,
-        allowed: "postgres://USER:PASSWORD@HOST:PORT/DATABASE or sqlite://FILE",
+        allowed: "postgres://USER:PASSWORD@HOST:PORT/DATABASE, sqlite://FILE or json:DIR",
         example: "postgres://pulse:pulse@127.0.0.1:5432/pulse",
         secret: true,
-        doc: "Where the hourly totals are kept. `sqlite://FILE` is an embedded file. Where it is not set, it is \
-              PULSE_DB. `DATABASE_URL` is accepted for it.",
+        doc: "Where the hourly totals are kept. `sqlite://FILE` is an embedded file. `json:DIR` is a folder with a \
+              file for each product, `created.json` = `{\"user_a\":3}`: products whose names cannot name a file are \
+              refused as `invalid_field`. Where it is not set, it is PULSE_DB. `DATABASE_URL` is accepted for it.",
     },
     Definition {
         name: "PULSE_DB",

@@ -9,7 +9,7 @@ mod pulse;
 
 use crate::ports::Delivery;
 use cloud_events::Form;
-use domain::{Pulse, Reason, Rejection};
+use domain::{Pulse, Reason, Rejection, check_file_name};
 use mapping::{ColumnValue, Mapping, Message};
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -28,6 +28,29 @@ pub struct Decoder {
     pub age_max: Option<Duration>,
     /// How far a pulse's own time may lie after its arrival.
     pub ahead_max: Duration,
+    /// Which products pulses may be of.
+    pub sku_rule: SkuRule,
+}
+
+/// Which products pulses may be of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SkuRule {
+    /// Any name.
+    Any,
+    /// Names that may name a file, for books that keep a file a product; others are refused as `invalid_field`.
+    FileName,
+}
+
+impl SkuRule {
+    fn check(self, pulse: Pulse) -> Result<Pulse, Rejection> {
+        match (self, check_file_name(pulse.product_sku.as_str())) {
+            (Self::FileName, Err(error)) => {
+                let detail = format!("product_sku {error} (LEDGER_URL=json:DIR)");
+                Err(Rejection::new(Reason::InvalidField, detail))
+            }
+            _ => Ok(pulse),
+        }
+    }
 }
 
 /// What messages are.
@@ -91,6 +114,7 @@ impl Default for Decoder {
             items_max: 1_000,
             age_max: None,
             ahead_max: Duration::from_hours(1),
+            sku_rule: SkuRule::Any,
         }
     }
 }
@@ -98,6 +122,19 @@ impl Default for Decoder {
 impl Decoder {
     /// Reads a message and appends a verdict for each pulse in it: at least one.
     pub fn decode(&self, delivery: &Delivery, out: &mut Vec<Item>) {
+        if self.anonymous == Anonymous::Reject && self.counts_by_place(delivery) {
+            // The place is an identity.
+            Self { anonymous: Anonymous::Accept, ..self.clone() }.decode_items(delivery, out);
+        } else {
+            self.decode_items(delivery, out);
+        }
+    }
+
+    fn counts_by_place(&self, delivery: &Delivery) -> bool {
+        delivery.log.is_some() && self.dedupe.by_offset()
+    }
+
+    fn decode_items(&self, delivery: &Delivery, out: &mut Vec<Item>) {
         match self.take_apart(delivery) {
             Ok((form, body::Items::One(text))) => out.push(self.item(delivery, form, text, 0)),
             Ok((form, body::Items::Many(texts))) => {
@@ -127,34 +164,29 @@ impl Decoder {
     }
 
     fn item(&self, delivery: &Delivery, form: Form, text: &str, index: u32) -> Item {
-        let placed = delivery.log.is_some() && self.dedupe.by_offset();
-        let anonymous = if placed { Anonymous::Accept } else { self.anonymous };
-        let mut pulse = self.read(delivery, form, text, index, anonymous);
-        if placed && self.dedupe == Dedupe::Offset {
-            pulse = pulse.map(|pulse| Pulse { identity: None, ..pulse });
-        }
         let start = text.as_ptr() as usize - delivery.body.as_ptr() as usize;
-        Item { index: Some(index), bytes: start..start + text.len(), pulse }
+        Item {
+            index: Some(index),
+            bytes: start..start + text.len(),
+            pulse: self.checked(delivery, form, text, index),
+        }
     }
 
-    fn read(
-        &self,
-        delivery: &Delivery,
-        form: Form,
-        text: &str,
-        index: u32,
-        anonymous: Anonymous,
-    ) -> Result<Pulse, Rejection> {
+    fn checked(&self, delivery: &Delivery, form: Form, text: &str, index: u32) -> Result<Pulse, Rejection> {
+        let pulse = self.sku_rule.check(self.read(delivery, form, text, index)?)?;
+        let by_place_alone = self.dedupe == Dedupe::Offset && self.counts_by_place(delivery);
+        Ok(if by_place_alone { Pulse { identity: None, ..pulse } } else { pulse })
+    }
+
+    fn read(&self, delivery: &Delivery, form: Form, text: &str, index: u32) -> Result<Pulse, Rejection> {
         let Delivery { envelope, received_at, .. } = delivery;
         match (form.event(envelope, text)?, &self.format) {
             (None, Format::Mapping(mapping)) => {
-                let mut message = Message::plain(text, envelope)?;
-                mapping.read(&mut message, index, *received_at, self, anonymous)
+                mapping.read(&mut Message::plain(text, envelope)?, index, *received_at, self)
             }
-            (None, _) => pulse::read(text, index, envelope, *received_at, self, anonymous),
+            (None, _) => pulse::read(text, index, envelope, *received_at, self),
             (Some(event), Format::Mapping(mapping)) if mapping.reads_cloud_events => {
-                let mut message = Message::event(&event, envelope);
-                mapping.read(&mut message, index, *received_at, self, anonymous)
+                mapping.read(&mut Message::event(&event, envelope), index, *received_at, self)
             }
             (Some(event), _) => cloud_events::read(&event, *received_at, self),
         }
@@ -345,6 +377,22 @@ mod tests {
             let shown = String::from_utf8_lossy(&body[..body.len().min(60)]);
             assert_eq!(verdicts(body), [Err(Reason::Malformed)], "{shown}");
         }
+    }
+
+    #[test]
+    fn a_product_that_may_not_name_a_file_is_refused_where_the_books_keep_files() {
+        let long = format!("\"{}\"", "x".repeat(201));
+        for value in [r#""../../etc/passwd""#, r#""a\u002fb""#, r#""..""#, r#"".hidden""#, &long] {
+            let body = pulse_json("product_sku", value);
+            assert_eq!(verdicts(body.as_bytes()), [Ok("307".to_owned())], "{value}");
+            let decoder = Decoder { sku_rule: SkuRule::FileName, ..Decoder::default() };
+            let refused = decode_with(&decoder, &delivery(body.as_bytes()))[0].pulse.clone().unwrap_err();
+            assert_eq!(refused.reason, Reason::InvalidField, "{value}");
+            assert!(refused.detail.starts_with("product_sku ") && refused.detail.len() < 100, "{refused}");
+        }
+        let decoder = Decoder { sku_rule: SkuRule::FileName, ..Decoder::default() };
+        let body = pulse_json("product_sku", r#""created""#);
+        assert!(decode_with(&decoder, &delivery(body.as_bytes()))[0].pulse.is_ok());
     }
 
     #[test]

@@ -13,6 +13,7 @@ fn decode_with(format: Format, content_type: &str, headers: &[(&str, &str)], bod
     let delivery = Delivery {
         partition: PartitionId(1),
         sequence: 1,
+        log: None,
         body: body.to_vec(),
         envelope: Envelope {
             message_id: Some("m".into()),
@@ -21,7 +22,6 @@ fn decode_with(format: Format, content_type: &str, headers: &[(&str, &str)], bod
             headers: headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
         },
         received_at: Timestamp::new(1_768_048_200, 0),
-        log: None,
     };
     let mut items = Vec::new();
     Decoder { format, ..Decoder::default() }.decode(&delivery, &mut items);

@@ -29,6 +29,7 @@ fn delivery(body: &[u8]) -> Delivery {
     Delivery {
         partition: PartitionId(1),
         sequence: 1,
+        log: None,
         body: body.to_vec(),
         envelope: Envelope {
             routing_key: Some("john.doe.event.created".into()),
@@ -36,7 +37,6 @@ fn delivery(body: &[u8]) -> Delivery {
             ..Envelope::default()
         },
         received_at: Timestamp::new(1_768_048_200, 0),
-        log: None,
     }
 }
 
