@@ -12,15 +12,16 @@ COPY domain/Cargo.toml domain/
 COPY application/Cargo.toml application/
 COPY infrastructure/Cargo.toml infrastructure/
 COPY app/Cargo.toml app/
+RUN apt-get update && apt-get install --yes --no-install-recommends g++ make zlib1g-dev && rm -rf /var/lib/apt/lists/*
 RUN mkdir domain/src application/src infrastructure/src app/src \
     && touch domain/src/lib.rs application/src/lib.rs infrastructure/src/lib.rs \
     && echo 'fn main() {}' > app/src/main.rs \
-    && cargo build --release --locked --package app \
+    && cargo build --release --locked --package app --features full \
     && rm -rf target/release/.fingerprint/domain-* target/release/.fingerprint/application-* \
         target/release/.fingerprint/infrastructure-* target/release/.fingerprint/app-*
 
 COPY . .
-RUN cargo build --release --locked --package app
+RUN cargo build --release --locked --package app --features full
 
 # What the program needs at run time: itself, the shared libraries that it names (name resolution is part of the C
 # library), the certificates, a user, and a folder for the embedded file. It starts here once: a missing library shows.

@@ -8,7 +8,7 @@ SHELL := bash
 TOOLS := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/tools/bin
 export PATH := $(TOOLS):$(PATH)
 
-SERVERS := --features app/servers,infrastructure/servers
+SERVERS := --features app/servers,infrastructure/servers,app/full
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16

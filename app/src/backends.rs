@@ -9,8 +9,8 @@ use application::{
     flush_usage::{FlushError, FlushSummary, FlushUsage},
     open_shards::{OpenError, open_shards},
     ports::{
-        AccumulatorShards, DeadLetters, GenerationStore, PortError, PulseSink, Registration, ShardRegistry,
-        UsageLedger, UsageReader,
+        AccumulatorShards, DeadLetters, GenerationStore, LogPositions, PortError, PulseSink, Registration,
+        ShardRegistry, UsageLedger, UsageReader,
     },
     report_usage::PendingUsage,
     retry::Dependency,
@@ -48,6 +48,8 @@ pub(crate) struct Backends {
     pub(crate) sink: Arc<dyn PulseSink>,
     /// Its shards.
     pub(crate) shards: Arc<dyn AccumulatorShards>,
+    /// How far they have counted logs.
+    pub(crate) positions: Arc<dyn LogPositions>,
     /// Their generations.
     pub(crate) generations: Arc<dyn GenerationStore>,
     /// How many shards there are.
@@ -124,7 +126,7 @@ impl Backends {
         }
     }
 
-    fn of<A: PulseSink + AccumulatorShards + GenerationStore>(
+    fn of<A: PulseSink + AccumulatorShards + GenerationStore + LogPositions>(
         accumulator: &Arc<A>,
         books: Books,
         shard_count: ShardCount,
@@ -135,6 +137,7 @@ impl Backends {
             books,
             sink: Arc::clone(accumulator) as _,
             shards: Arc::clone(accumulator) as _,
+            positions: Arc::clone(accumulator) as _,
             generations: Arc::clone(accumulator) as _,
             shard_count,
             sink_name,

@@ -3,7 +3,7 @@
 use crate::{
     backends::{Backends, lock_service},
     cli::Modes,
-    settings::{Faults, Settings, SourceKind, Stores, shown_url},
+    settings::{Faults, Kafka, Settings, SourceKind, Stores, shown_url},
 };
 use anyhow::Context;
 use application::{
@@ -13,7 +13,7 @@ use application::{
 };
 use domain::AccumulatorId;
 use infrastructure::rabbitmq::{RabbitmqDeadLetters, RabbitmqSettings, RabbitmqSource};
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 use tokio::{
     select,
     task::JoinSet,
@@ -47,8 +47,11 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
 
     let mut tasks = JoinSet::new();
     // Without a source there is nothing to wait for, unless somebody asked for the end.
-    if !plan.routes.is_empty() || modes.until_idle.is_some() {
-        tasks.spawn(Arc::clone(&service).work(plan.routes, modes.until_idle));
+    if !plan.sources.is_empty() || modes.until_idle.is_some() {
+        let route =
+            |source: &Source| source.route(service.settings.decoder(&plan.stores.ledger), &service.backends);
+        let routes = plan.sources.iter().map(route).collect::<Result<_, _>>()?;
+        tasks.spawn(Arc::clone(&service).work(routes, modes.until_idle));
     }
     if let Some(accumulator) = accumulator {
         tasks.spawn(Arc::clone(&service).report_marks(accumulator));
@@ -84,7 +87,7 @@ async fn open(plan: &Plan, settings: &Settings) -> anyhow::Result<(Backends, Opt
 /// What the modes and the settings come to.
 struct Plan {
     stores: Stores,
-    routes: Vec<Route>,
+    sources: Vec<Source>,
     works: bool,
     flushes: bool,
 }
@@ -92,38 +95,37 @@ struct Plan {
 impl Plan {
     fn new(modes: Modes, settings: &Settings) -> Result<Self, Faults> {
         let works = modes.worker || modes.standalone;
-        let (broker, stores) = if modes.standalone {
-            (settings.rabbitmq(), Ok(Stores::embedded(&settings.embedded)))
+        let caller = if modes.worker { "app --worker" } else { "app --cron" };
+        let stores = if modes.standalone {
+            Ok(Stores::embedded(&settings.embedded))
         } else {
-            let caller = if modes.worker { "app --worker" } else { "app --cron" };
-            let stores = settings.stores(caller, INSTEAD);
-            match modes.worker.then(|| settings.broker(caller, INSTEAD)) {
-                None => (None, stores),
-                Some(Ok(broker)) => (Some(broker), stores),
-                Some(Err(fault)) => {
-                    let others = stores.err().map(|faults| faults.0).unwrap_or_default();
-                    return Err(Faults([vec![fault], others].concat()));
-                }
-            }
+            settings.stores(caller, INSTEAD)
         };
-        let stores = stores?;
-        let routes = settings.sources.iter().filter_map(|kind| match kind {
-            SourceKind::Rabbitmq => broker.map(|broker| route(broker, settings.decoder(&stores.ledger))),
-        });
-        let routes = routes.collect();
-        Ok(Self { stores, routes, works, flushes: modes.cron || modes.standalone })
+        let (mut sources, mut lacking) = (Vec::new(), Vec::new());
+        for kind in settings.sources.iter().filter(|_| works) {
+            let source = match kind {
+                SourceKind::Rabbitmq => settings.broker(caller, INSTEAD).cloned().map(Source::Rabbitmq),
+                SourceKind::Kafka => settings.kafka(caller, INSTEAD).cloned().map(Source::Kafka),
+            };
+            match source {
+                Ok(source) => sources.push(source),
+                // Beside an embedded file a source is welcome, and not needed.
+                Err(_) if modes.standalone => {}
+                Err(fault) => lacking.push(fault),
+            }
+        }
+        if !lacking.is_empty() {
+            let others = stores.err().map(|faults| faults.0).unwrap_or_default();
+            return Err(Faults([lacking, others].concat()));
+        }
+        Ok(Self { stores: stores?, sources, works, flushes: modes.cron || modes.standalone })
     }
 
     /// One line that says what runs on what, without secrets.
     fn tell(&self, modes: Modes, settings: &Settings) {
         let names = [(modes.worker, "worker"), (modes.cron, "cron"), (modes.standalone, "standalone")];
         let names: Vec<&str> = names.into_iter().filter_map(|(on, name)| on.then_some(name)).collect();
-        let sources: Vec<String> = settings
-            .rabbitmq()
-            .filter(|_| !self.routes.is_empty())
-            .map(|broker| format!("{} queue {}", shown_url(&broker.url), broker.queue))
-            .into_iter()
-            .collect();
+        let sources: Vec<String> = self.sources.iter().map(Source::to_string).collect();
         info!(
             version = env!("CARGO_PKG_VERSION"),
             modes = names.join("+"),
@@ -137,19 +139,60 @@ impl Plan {
         if modes.standalone && settings.names_servers() {
             warn!("REDIS_URL and LEDGER_URL are not used: --standalone counts in the embedded file");
         }
-        if modes.standalone && self.routes.is_empty() {
+        if modes.standalone && self.sources.is_empty() {
             info!("no source is configured: `app ingest FILE` adds pulses beside this process");
         }
     }
 }
 
-fn route(broker: &RabbitmqSettings, decoder: Decoder) -> Route {
-    Route {
-        name: "rabbitmq".to_owned(),
-        source: Arc::new(RabbitmqSource::new(broker.clone())),
-        dead_letters: Arc::new(RabbitmqDeadLetters::new(broker.clone())),
-        decoder,
+/// Where messages are taken from.
+enum Source {
+    Rabbitmq(RabbitmqSettings),
+    Kafka(Kafka),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rabbitmq(broker) => {
+                write!(formatter, "{} queue {}", shown_url(&broker.url), broker.queue)
+            }
+            Self::Kafka(kafka) => write!(formatter, "kafka {} topic {}", kafka.brokers, kafka.topic),
+        }
     }
+}
+
+impl Source {
+    fn route(&self, decoder: Decoder, backends: &Backends) -> anyhow::Result<Route> {
+        match self {
+            Self::Rabbitmq(broker) => Ok(Route {
+                name: "rabbitmq".to_owned(),
+                source: Arc::new(RabbitmqSource::new(broker.clone())),
+                dead_letters: Arc::new(RabbitmqDeadLetters::new(broker.clone())),
+                decoder,
+            }),
+            Self::Kafka(kafka) => kafka_route(kafka, decoder, backends),
+        }
+    }
+}
+
+#[cfg(feature = "kafka")]
+fn kafka_route(kafka: &Kafka, decoder: Decoder, backends: &Backends) -> anyhow::Result<Route> {
+    use infrastructure::kafka::{KafkaDeadLetters, KafkaSettings, KafkaSource};
+    let Kafka { brokers, topic, group, dead_letter_topic } = kafka.clone();
+    let settings = KafkaSettings { brokers, topic, group, dead_letter_topic };
+    Ok(Route {
+        name: "kafka".to_owned(),
+        dead_letters: Arc::new(KafkaDeadLetters::new(&settings)?),
+        source: Arc::new(KafkaSource::new(settings, Arc::clone(&backends.positions))),
+        decoder,
+    })
+}
+
+/// The settings refuse it before.
+#[cfg(not(feature = "kafka"))]
+fn kafka_route(_: &Kafka, _: Decoder, _: &Backends) -> anyhow::Result<Route> {
+    anyhow::bail!("this build has no Kafka (feature kafka)")
 }
 
 struct Service {

@@ -2,6 +2,8 @@
 
 pub mod file;
 pub mod json;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 mod positions;
 pub mod postgres;
 pub mod rabbitmq;

@@ -50,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) counting: Counting,
     /// The broker, where one is configured.
     rabbitmq: Option<RabbitmqSettings>,
+    /// The topic, where brokers are configured.
+    kafka: Option<Kafka>,
     /// The Redis, where one is configured.
     redis: Option<Redis>,
     /// The ledger, where one is configured.
@@ -65,6 +67,21 @@ pub(crate) struct Settings {
 pub(crate) enum SourceKind {
     /// A RabbitMQ queue.
     Rabbitmq,
+    /// A Kafka topic.
+    Kafka,
+}
+
+/// A topic that pulses are taken from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kafka {
+    /// `HOST:PORT`, several separated by commas.
+    pub(crate) brokers: String,
+    /// The topic.
+    pub(crate) topic: String,
+    /// The consumer group.
+    pub(crate) group: String,
+    /// The topic for what is refused.
+    pub(crate) dead_letter_topic: String,
 }
 
 /// How messages are read and batched.
@@ -89,6 +106,8 @@ pub(crate) struct Counting {
     pub(crate) shards: ShardCount,
     /// Whether pulses that nothing identifies count.
     pub(crate) accept_anonymous: bool,
+    /// What pulses of a log are known by.
+    pub(crate) dedupe: Dedupe,
     /// For how long an identity is remembered at least.
     pub(crate) dedupe_window: Duration,
     /// How old a pulse may be; `None` for any age.
@@ -146,12 +165,14 @@ impl Settings {
                 }),
                 accept_anonymous: reader
                     .required("PULSE_ANONYMOUS", one_of([("accept", true), ("reject", false)])),
+                dedupe: reader.optional("PULSE_DEDUPE", dedupe).unwrap_or(Dedupe::Both),
                 dedupe_window: reader.required("PULSE_DEDUPE_WINDOW", duration(HOUR..=35 * DAY)),
                 age_max: reader.optional("PULSE_AGE_MAX", duration(HOUR..=CENTURY)),
                 ahead_max: reader.required("PULSE_AHEAD_MAX", duration(Duration::ZERO..=CENTURY)),
                 flush_schedule: reader.required("FLUSH_SCHEDULE", schedule),
             },
             rabbitmq: read_rabbitmq(reader),
+            kafka: Kafka::read(reader),
             redis: Redis::read(reader),
             ledger: LedgerChoice::read(reader),
             embedded: reader.required("PULSE_DB", |text| Some(PathBuf::from(text))),
@@ -160,6 +181,13 @@ impl Settings {
                 json: reader.required("LOG_FORMAT", one_of([("pretty", false), ("json", true)])),
             },
         };
+        if settings.sources.contains(&SourceKind::Kafka) && !cfg!(feature = "kafka") {
+            let remedy = "names kafka, and this build has no Kafka: build it with `--features kafka`";
+            reader.fault("PULSE_SOURCES", remedy);
+        }
+        if settings.counting.dedupe == Dedupe::Offset && !settings.sources.contains(&SourceKind::Kafka) {
+            reader.fault("PULSE_DEDUPE", "is offset, and PULSE_SOURCES names no log: a queue has no offsets");
+        }
         if let (None, Some(LedgerChoice::Embedded(file))) = (&settings.redis, &settings.ledger)
             && reader.is_set("PULSE_DB")
             && *file != settings.embedded
@@ -185,15 +213,23 @@ impl Settings {
         self.rabbitmq.as_ref()
     }
 
+    /// The topic, for a caller that cannot do without.
+    ///
+    /// # Errors
+    /// Names what is lacking, and `instead` as the way out.
+    pub(crate) fn kafka(&self, caller: &str, instead: &str) -> Result<&Kafka, Fault> {
+        self.kafka.as_ref().ok_or_else(|| Fault::lacking("KAFKA_BROKERS", caller, instead))
+    }
+
     /// What to make of messages whose pulses go to this ledger.
     pub(crate) fn decoder(&self, ledger: &Ledger) -> Decoder {
         Decoder {
             format: self.intake.format.clone(),
             anonymous: if self.counting.accept_anonymous { Anonymous::Accept } else { Anonymous::Reject },
+            dedupe: self.counting.dedupe,
             items_max: self.intake.items_max,
             age_max: self.counting.age_max,
             ahead_max: self.counting.ahead_max,
-            dedupe: Dedupe::Both,
             sku_rule: ledger.sku_rule(),
         }
     }
@@ -229,6 +265,22 @@ fn read_rabbitmq(reader: &mut Reader<'_>) -> Option<RabbitmqSettings> {
     Some(RabbitmqSettings { url: url?, queue, queue_type, exchange, binding, prefetch, dead_letter_queue })
 }
 
+impl Kafka {
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let brokers = reader.optional("KAFKA_BROKERS", broker_list);
+        let topic = reader.required("KAFKA_TOPIC", topic_name);
+        let group = reader.required("KAFKA_GROUP", amqp_name);
+        let dead_letter_topic = reader.required("KAFKA_DEAD_LETTER_TOPIC", topic_name);
+        if dead_letter_topic == topic {
+            reader.fault(
+                "KAFKA_DEAD_LETTER_TOPIC",
+                "is the same topic as KAFKA_TOPIC: what is refused would come again",
+            );
+        }
+        Some(Self { brokers: brokers?, topic, group, dead_letter_topic })
+    }
+}
+
 impl Redis {
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let url = reader.optional("REDIS_URL", server_url(&["redis", "rediss"]));
@@ -238,10 +290,29 @@ impl Redis {
 }
 
 fn source_list(text: &str) -> Option<Vec<SourceKind>> {
-    let one = one_of([("rabbitmq", SourceKind::Rabbitmq)]);
+    let one = one_of([("rabbitmq", SourceKind::Rabbitmq), ("kafka", SourceKind::Kafka)]);
     let list: Vec<SourceKind> = text.split(',').map(|name| one(name.trim())).collect::<Option<_>>()?;
     let twice = list.iter().enumerate().any(|(place, kind)| list[..place].contains(kind));
     (!twice).then_some(list)
+}
+
+fn dedupe(text: &str) -> Option<Dedupe> {
+    one_of([("id", Dedupe::Id), ("offset", Dedupe::Offset), ("both", Dedupe::Both)])(text)
+}
+
+fn broker_list(text: &str) -> Option<String> {
+    let address = |address: &str| {
+        let (host, port) = address.trim().rsplit_once(':')?;
+        (!host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()).then_some(())
+    };
+    text.split(',').map(address).collect::<Option<Vec<_>>>().map(|_| text.to_owned())
+}
+
+/// The rule of Kafka itself.
+fn topic_name(text: &str) -> Option<String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let named = (1..=249).contains(&text.len()) && text.bytes().all(allowed) && text != "." && text != "..";
+    named.then(|| text.to_owned())
 }
 
 fn one_of<T: Copy, const N: usize>(choices: [(&'static str, T); N]) -> impl Fn(&str) -> Option<T> {

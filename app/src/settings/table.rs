@@ -21,6 +21,7 @@ pub(crate) struct Definition {
 const WHAT: &str = "What is taken in";
 const COUNTING: &str = "Counting";
 const RABBITMQ: &str = "RabbitMQ";
+const KAFKA: &str = "Kafka";
 const STORES: &str = "Stores";
 const LOGS: &str = "Logs";
 
@@ -30,10 +31,10 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         name: "PULSE_SOURCES",
         group: WHAT,
         default: Some("rabbitmq"),
-        allowed: "a list of sources separated by commas, each of them rabbitmq, none twice",
+        allowed: "a list of sources separated by commas, each of them rabbitmq or kafka, none twice",
         example: "",
         secret: false,
-        doc: "Where the worker takes messages from.",
+        doc: "Where the worker takes messages from. `kafka` is in builds with the feature of that name, as the image is.",
     },
     Definition {
         name: "PULSE_FORMAT",
@@ -110,6 +111,18 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         doc: "What happens to pulses from a queue that carry neither an `id` nor a message id. `accept` counts them at \
               least once, because a redelivered one cannot be recognised; `reject` sends them to the dead letters with \
               the reason `anonymous`.",
+    },
+    Definition {
+        name: "PULSE_DEDUPE",
+        group: COUNTING,
+        default: None,
+        allowed: "id, offset or both",
+        example: "both",
+        secret: false,
+        doc: "What a pulse from Kafka is known by: its `id`, its place in the partition (`offset`, which costs no memory and \
+              needs no id), or `both`, which is what happens where this is not set. With `id`, pulses without one count at \
+              least once; with `offset`, the same pulse published twice counts twice. On a queue it is always the id. Change \
+              it only after a stop that was clean.",
     },
     Definition {
         name: "PULSE_DEDUPE_WINDOW",
@@ -221,6 +234,43 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
               does not exist.",
     },
     Definition {
+        name: "KAFKA_BROKERS",
+        group: KAFKA,
+        default: None,
+        allowed: "HOST:PORT, or several separated by commas",
+        example: "127.0.0.1:9092",
+        secret: false,
+        doc: "The brokers to begin with; they name the others.",
+    },
+    Definition {
+        name: "KAFKA_TOPIC",
+        group: KAFKA,
+        default: Some("pulses"),
+        allowed: "the name of a topic: 1 to 249 letters, digits, dots, underscores and hyphens",
+        example: "",
+        secret: false,
+        doc: "The topic that pulses are taken from. Order within a tenant holds where the producer keys by tenant.",
+    },
+    Definition {
+        name: "KAFKA_GROUP",
+        group: KAFKA,
+        default: Some("pulse-ingestor"),
+        allowed: "a name of 1 to 255 bytes",
+        example: "",
+        secret: false,
+        doc: "The consumer group whose members, the workers, share the partitions. A new group reads the topic from its \
+              beginning; what was counted by its place already is recognised.",
+    },
+    Definition {
+        name: "KAFKA_DEAD_LETTER_TOPIC",
+        group: KAFKA,
+        default: Some("pulses.dead"),
+        allowed: "the name of a topic other than KAFKA_TOPIC",
+        example: "",
+        secret: false,
+        doc: "The topic for what is refused: original bytes and key, with the reason and the original place in the headers.",
+    },
+    Definition {
         name: "REDIS_URL",
         group: STORES,
         default: None,
@@ -287,11 +337,6 @@ pub(crate) const LEDGER_ALIAS: &str = "DATABASE_URL";
 /// Names that belong to us but have no definition here: the alias, and what other parts of the product read.
 const RESERVED: &[&str] = &[
     LEDGER_ALIAS,
-    "PULSE_DEDUPE",
-    "KAFKA_BROKERS",
-    "KAFKA_TOPIC",
-    "KAFKA_GROUP",
-    "KAFKA_DEAD_LETTER_TOPIC",
     "CLICKHOUSE_URL",
     "HTTP_ADDR",
     "API_USERNAME",

@@ -54,6 +54,7 @@ impl Refusals {
             body: delivery.body[origin.bytes.clone()].to_vec(),
             item: origin.item,
             source: self.source_name.clone(),
+            place: delivery.log.as_ref().map(|reading| (reading.log.clone(), delivery.sequence)),
             envelope: delivery.envelope.clone(),
             received_at: delivery.received_at,
         }

@@ -2,7 +2,7 @@
 
 use super::{Envelope, PortError};
 use async_trait::async_trait;
-use domain::{Rejection, Timestamp};
+use domain::{LogName, Rejection, Timestamp};
 
 /// One refused pulse, or a whole message that no pulse could be read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct DeadLetter {
     pub item: Option<u32>,
     /// The name of the source.
     pub source: String,
+    /// Where the source is a log: which, and the offset of the message there.
+    pub place: Option<(LogName, u64)>,
     /// What the message said about itself.
     pub envelope: Envelope,
     /// When it arrived.

@@ -93,6 +93,7 @@ fn letter(message: Delivery) -> DeadLetter {
         ),
         item: ours(header::ITEM).map(|item| item.parse().unwrap()),
         source: ours(header::SOURCE).unwrap(),
+        place: None,
         received_at: Timestamp::new(received_at.timestamp(), received_at.timestamp_subsec_nanos()),
         envelope: Envelope {
             message_id: ours(header::MESSAGE_ID),

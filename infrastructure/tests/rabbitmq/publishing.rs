@@ -16,6 +16,7 @@ fn letter(number: u32) -> DeadLetter {
         body: b"x".to_vec(),
         item: None,
         source: "test".to_owned(),
+        place: None,
         envelope: Envelope::default(),
         received_at: Timestamp::new(0, 0),
     }

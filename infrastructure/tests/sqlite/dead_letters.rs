@@ -48,6 +48,7 @@ impl From<Row> for DeadLetter {
             body: row.body,
             item: row.item,
             source: row.source,
+            place: None,
             envelope: Envelope {
                 message_id: row.message_id,
                 content_type: row.content_type,
@@ -102,6 +103,7 @@ async fn a_letter_that_is_published_again_is_stored_once() {
         body: b"x".to_vec(),
         item: Some(3),
         source: "ingest".to_owned(),
+        place: None,
         envelope: Envelope::default(),
         received_at: Timestamp::new(7, 0),
     };

@@ -10,6 +10,7 @@ fn letter(number: u32, body: impl Into<Vec<u8>>) -> DeadLetter {
         body: body.into(),
         item: None,
         source: "contract".to_owned(),
+        place: None,
         envelope: Envelope::default(),
         received_at: Timestamp::new(1_768_046_400, 250_000_000),
     }

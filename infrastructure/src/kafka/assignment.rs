@@ -1,0 +1,210 @@
+//! Which partitions this member of the group reads, and from where on.
+
+use super::error::during;
+use application::{
+    open_log::{LogExtent, open_log},
+    ports::{LogPositions, LogReading, PartitionId, PortError},
+};
+use domain::LogName;
+use rdkafka::{
+    ClientContext, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::KafkaResult,
+    types::RDKafkaRespErr,
+};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{runtime::Handle, time::timeout};
+use tracing::info;
+
+const OPERATION: &str = "take over partitions of Kafka";
+/// How long each question about a partition may take.
+const QUESTION_LIMIT: Duration = Duration::from_secs(10);
+
+/// One reading of one partition, from its assignment to its revocation.
+#[derive(Clone, Debug)]
+pub(super) struct Reading {
+    /// Never used again: what is late to settle finds nothing.
+    pub(super) id: PartitionId,
+    pub(super) log: Arc<LogReading>,
+    /// The offset that was committed last by this reading.
+    pub(super) committed: Option<i64>,
+}
+
+/// The partitions of this member, kept by what the group decides.
+pub(super) struct Assignment {
+    topic: String,
+    positions: Arc<dyn LogPositions>,
+    /// Numbers readings over all consumers of the source.
+    numbers: Arc<AtomicU64>,
+    /// Where the positions are asked for: rebalances are told on the consumer's own thread.
+    runtime: Handle,
+    readings: Mutex<HashMap<i32, Reading>>,
+    fault: Mutex<Option<PortError>>,
+    open: AtomicBool,
+}
+
+impl Assignment {
+    pub(super) fn new(
+        topic: &str,
+        positions: &Arc<dyn LogPositions>,
+        numbers: &Arc<AtomicU64>,
+        runtime: Handle,
+    ) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            positions: Arc::clone(positions),
+            numbers: Arc::clone(numbers),
+            runtime,
+            readings: Mutex::default(),
+            fault: Mutex::default(),
+            open: AtomicBool::new(false),
+        }
+    }
+
+    fn readings(&self) -> MutexGuard<'_, HashMap<i32, Reading>> {
+        self.readings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The reading of a partition; `None` where it was revoked.
+    pub(super) fn reading(&self, partition: i32) -> Option<Reading> {
+        self.readings().get(&partition).cloned()
+    }
+
+    /// The partition of a reading and the reading; `None` where it is over.
+    pub(super) fn find(&self, id: PartitionId) -> Option<(i32, Reading)> {
+        let readings = self.readings();
+        readings
+            .iter()
+            .find(|(_, reading)| reading.id == id)
+            .map(|(partition, reading)| (*partition, reading.clone()))
+    }
+
+    pub(super) fn committed(&self, id: PartitionId, offset: i64) {
+        if let Some(reading) = self.readings().values_mut().find(|reading| reading.id == id) {
+            reading.committed = Some(offset);
+        }
+    }
+
+    /// Whether the group has given this member its partitions, be they none.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// What went wrong in a rebalance, once.
+    pub(super) fn take_fault(&self) -> Option<PortError> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn fail(&self, error: PortError) {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    /// Opens the readings of partitions that were assigned, and says where they begin.
+    fn open(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        assigned: &TopicPartitionList,
+    ) -> Result<TopicPartitionList, PortError> {
+        let mut starts = TopicPartitionList::new();
+        if assigned.count() == 0 {
+            return Ok(starts);
+        }
+        let Some(cluster) = consumer.client().fetch_cluster_id(QUESTION_LIMIT) else {
+            return Err(PortError::transient(OPERATION, "the cluster did not tell its id"));
+        };
+        let kafka = |error| during(OPERATION, error);
+        let committed = consumer.committed_offsets(assigned.clone(), QUESTION_LIMIT).map_err(kafka)?;
+        for element in committed.elements() {
+            element.error().map_err(kafka)?;
+            let partition = element.partition();
+            let settled = match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            };
+            let (start, reading) = self.open_partition(consumer, &cluster, partition, settled)?;
+            starts.add_partition_offset(&self.topic, partition, Offset::Offset(start)).map_err(kafka)?;
+            let id = PartitionId(self.numbers.fetch_add(1, Ordering::Relaxed));
+            info!(log = %reading.log, start, "reads a partition");
+            let reading = Reading { id, log: Arc::new(reading), committed: settled };
+            self.readings().insert(partition, reading);
+        }
+        Ok(starts)
+    }
+
+    fn open_partition(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        cluster: &str,
+        partition: i32,
+        settled: Option<i64>,
+    ) -> Result<(i64, LogReading), PortError> {
+        let name = LogName::of(&["kafka", cluster, &self.topic, &partition.to_string()]);
+        let name =
+            name.ok_or_else(|| PortError::permanent(OPERATION, "the name of the topic is too long"))?;
+        let extent = consumer.fetch_watermarks(&self.topic, partition, QUESTION_LIMIT);
+        let (begin, end) = extent.map_err(|error| during(OPERATION, error))?;
+        let (begin, end) = (offset(begin)?, offset(end)?);
+        let settled = settled.map(offset).transpose()?;
+        let positions = async { timeout(QUESTION_LIMIT, self.positions.positions(&name)).await };
+        let positions = self.runtime.block_on(positions);
+        let positions = positions.map_err(|error| PortError::transient(OPERATION, error))??;
+        let (start, reading) = open_log(name, &positions, LogExtent { begin, end, settled })
+            .map_err(|fault| PortError::permanent(OPERATION, fault))?;
+        let start = i64::try_from(start).map_err(|error| PortError::permanent(OPERATION, error))?;
+        Ok((start, reading))
+    }
+
+    fn note(&self, result: KafkaResult<()>) {
+        if let Err(error) = result {
+            self.fail(during(OPERATION, error));
+        }
+    }
+}
+
+fn offset(offset: i64) -> Result<u64, PortError> {
+    u64::try_from(offset).map_err(|error| PortError::permanent(OPERATION, error))
+}
+
+impl ClientContext for Assignment {}
+
+impl ConsumerContext for Assignment {
+    /// Runs on the thread that polls, which waits for it: nothing is delivered before the readings are open.
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        what: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        match what {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => match self.open(consumer, partitions) {
+                Ok(starts) => {
+                    self.note(consumer.incremental_assign(&starts));
+                    self.open.store(true, Ordering::Release);
+                }
+                Err(error) => {
+                    // The group waits for an answer; the consumer ends before it delivers anything.
+                    self.note(consumer.incremental_assign(partitions));
+                    self.fail(error);
+                }
+            },
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
+                for element in partitions.elements() {
+                    self.readings().remove(&element.partition());
+                }
+                self.note(consumer.incremental_unassign(partitions));
+            }
+            other => {
+                self.readings().clear();
+                self.note(consumer.unassign());
+                self.fail(PortError::transient(OPERATION, format!("the rebalance failed: {other:?}")));
+            }
+        }
+    }
+}

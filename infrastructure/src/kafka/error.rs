@@ -1,0 +1,78 @@
+//! What can go wrong with Kafka, and whether it may pass.
+
+use application::ports::PortError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+/// As the error of a port. What is not known to pass is permanent.
+pub(super) fn during(operation: &'static str, error: KafkaError) -> PortError {
+    let passes = error.rdkafka_error_code().is_some_and(is_passing);
+    if passes { PortError::transient(operation, error) } else { PortError::permanent(operation, error) }
+}
+
+fn is_passing(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::AllBrokersDown
+            | Code::BrokerTransportFailure
+            | Code::OperationTimedOut
+            | Code::MessageTimedOut
+            | Code::RequestTimedOut
+            | Code::TimedOutQueue
+            | Code::WaitingForCoordinator
+            | Code::WaitCache
+            | Code::Resolve
+            | Code::QueueFull
+            | Code::InProgress
+            | Code::PreviousInProgress
+            | Code::AssignmentLost
+            | Code::PollExceeded
+            | Code::Retry
+            | Code::State
+            | Code::UnknownTopic
+            | Code::UnknownPartition
+            | Code::UnknownTopicOrPartition
+            | Code::LeaderNotAvailable
+            | Code::NotLeaderForPartition
+            | Code::BrokerNotAvailable
+            | Code::ReplicaNotAvailable
+            | Code::NetworkException
+            | Code::CoordinatorLoadInProgress
+            | Code::CoordinatorNotAvailable
+            | Code::NotCoordinator
+            | Code::NotEnoughReplicas
+            | Code::NotEnoughReplicasAfterAppend
+            | Code::RebalanceInProgress
+            | Code::OffsetNotAvailable
+            | Code::KafkaStorageError
+    ) || is_replaced(code)
+}
+
+/// Whether the group has gone on without this member: others read its partitions from where they were committed.
+pub(super) fn is_replaced(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(code, Code::IllegalGeneration | Code::UnknownMemberId | Code::FencedInstanceId)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_transient_and_all_else_stops() {
+        use RDKafkaErrorCode as Code;
+        for code in [Code::AllBrokersDown, Code::RequestTimedOut, Code::UnknownMemberId, Code::NotCoordinator]
+        {
+            assert!(during("test", KafkaError::MessageConsumption(code)).is_transient(), "{code:?}");
+        }
+        for code in [
+            Code::TopicAuthorizationFailed,
+            Code::SaslAuthenticationFailed,
+            Code::AutoOffsetReset,
+            Code::OffsetOutOfRange,
+            Code::MessageSizeTooLarge,
+        ] {
+            assert!(!during("test", KafkaError::MessageConsumption(code)).is_transient(), "{code:?}");
+        }
+    }
+}
