@@ -84,7 +84,6 @@ pub(super) fn test(
             headers: arguments.headers.clone(),
         },
         received_at,
-        log: None,
     };
     let mut items = Vec::new();
     decoder.decode(&delivery, &mut items);

@@ -22,7 +22,6 @@ fn decode_with(format: Format, content_type: &str, headers: &[(&str, &str)], bod
             headers: headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
         },
         received_at: Timestamp::new(1_768_048_200, 0),
-        log: None,
     };
     let mut items = Vec::new();
     Decoder { format, ..Decoder::default() }.decode(&delivery, &mut items);

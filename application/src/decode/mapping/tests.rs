@@ -37,7 +37,6 @@ fn delivery(body: &[u8]) -> Delivery {
             ..Envelope::default()
         },
         received_at: Timestamp::new(1_768_048_200, 0),
-        log: None,
     }
 }
 
