@@ -17,6 +17,7 @@ use application::{
 };
 use domain::{AccumulatorId, ShardCount};
 use infrastructure::{
+    json::JsonLedger,
     postgres::{PostgresLedger, PostgresSettings},
     redis::{RedisAccumulator, RedisDurability, RedisSettings},
     sqlite::{EmbeddedSettings, EmbeddedStore, ServiceLock},
@@ -62,7 +63,7 @@ pub(crate) struct Backends {
 }
 
 impl Ledger {
-    /// Opens the books; `migrate` brings their tables up to date first.
+    /// Opens the books; `migrate` brings their tables and files up to date first.
     pub(crate) async fn open(&self, counting: &Counting, migrate: bool) -> Result<Books, PortError> {
         match self {
             Self::Postgres(url) => {
@@ -78,6 +79,13 @@ impl Ledger {
                 Ok(Books::of(&Arc::new(ledger)))
             }
             Self::Embedded(file) => Ok(Books::of(&embedded(file, counting).await?)),
+            Self::Json(folder) => {
+                let ledger = JsonLedger::new(folder)?;
+                if migrate {
+                    ledger.refresh().await?;
+                }
+                Ok(Books::of(&Arc::new(ledger)))
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 //! does it count ([`UsageKey`], [`UsageTotal`], [`Shard`]).
 
 mod amount;
+mod file_name;
 mod identity;
 mod log;
 mod pulse;
@@ -15,6 +16,7 @@ mod time;
 mod usage;
 
 pub use amount::{Amount, AmountError, NANOS_PER_UNIT, TotalAmount};
+pub use file_name::{FileNameError, check_file_name};
 pub use identity::{AccumulatorId, Fingerprint, IdentityKey, PulseDigest, PulseIdentity, content_hash};
 pub use log::{LogName, LogPosition};
 pub use pulse::Pulse;

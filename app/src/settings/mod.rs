@@ -14,8 +14,9 @@ pub(crate) use fault::{Fault, Faults};
 pub(crate) use reference::{env_example, markdown};
 pub(crate) use stores::{Accumulator, Ledger, Stores, shown_url};
 
+use crate::mappings::{self, NotFound};
 use application::{
-    decode::{Anonymous, Decoder, Dedupe},
+    decode::{Anonymous, Decoder, Dedupe, Format},
     ingest::Limits,
 };
 use domain::ShardCount;
@@ -25,7 +26,11 @@ use infrastructure::{
 };
 use read::{Reader, amqp_name, duration, number, server_url};
 use secrecy::SecretString;
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use stores::LedgerChoice;
 use tracing_subscriber::EnvFilter;
 
@@ -82,6 +87,8 @@ pub(crate) struct Kafka {
 /// How messages are read and batched.
 #[derive(Clone, Debug)]
 pub(crate) struct Intake {
+    /// What the messages are.
+    pub(crate) format: Format,
     /// The most pulses in a batch: 1 to 4,000.
     pub(crate) batch_size: usize,
     /// How long a batch waits to become full.
@@ -141,10 +148,10 @@ impl Settings {
     }
 
     fn read(reader: &mut Reader<'_>) -> Self {
-        reader.required("PULSE_FORMAT", |text| (text == "pulse").then_some(()));
         let settings = Self {
             sources: reader.required("PULSE_SOURCES", source_list),
             intake: Intake {
+                format: read_format(reader),
                 batch_size: reader.required("PULSE_BATCH_SIZE", number(1..=4_000)),
                 batch_linger: reader
                     .required("PULSE_BATCH_LINGER", duration(Duration::ZERO..=Duration::from_secs(1))),
@@ -214,14 +221,16 @@ impl Settings {
         self.kafka.as_ref().ok_or_else(|| Fault::lacking("KAFKA_BROKERS", caller, instead))
     }
 
-    /// What to make of messages.
-    pub(crate) fn decoder(&self) -> Decoder {
+    /// What to make of messages whose pulses go to this ledger.
+    pub(crate) fn decoder(&self, ledger: &Ledger) -> Decoder {
         Decoder {
+            format: self.intake.format.clone(),
             anonymous: if self.counting.accept_anonymous { Anonymous::Accept } else { Anonymous::Reject },
             dedupe: self.counting.dedupe,
             items_max: self.intake.items_max,
             age_max: self.counting.age_max,
             ahead_max: self.counting.ahead_max,
+            sku_rule: ledger.sku_rule(),
         }
     }
 
@@ -308,6 +317,28 @@ fn topic_name(text: &str) -> Option<String> {
 
 fn one_of<T: Copy, const N: usize>(choices: [(&'static str, T); N]) -> impl Fn(&str) -> Option<T> {
     move |text| choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value)
+}
+
+/// The format; of a mapping every fault is noted.
+fn read_format(reader: &mut Reader<'_>) -> Format {
+    reader.required("PULSE_FORMAT", format).unwrap_or_else(|faults| {
+        for fault in faults {
+            reader.fault("PULSE_FORMAT", fault);
+        }
+        Format::Pulse
+    })
+}
+
+fn format(text: &str) -> Option<Result<Format, Vec<String>>> {
+    Some(match text {
+        "pulse" => Ok(Format::Pulse),
+        "cloudevents" => Ok(Format::CloudEvents),
+        name => match mappings::find(name, Path::new(".")) {
+            Ok(mapping) => Ok(Format::Mapping(Arc::new(mapping))),
+            Err(NotFound::Faults(faults)) => Err(faults),
+            Err(NotFound::Unknown) => return None,
+        },
+    })
 }
 
 fn schedule(text: &str) -> Option<FlushSchedule> {

@@ -40,10 +40,15 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         name: "PULSE_FORMAT",
         group: WHAT,
         default: Some("pulse"),
-        allowed: "pulse",
+        allowed: "pulse, cloudevents, a mapping (event, openmeter, payment, purchase, task or one in the folder mappings), \
+                  or the path of a file that ends in .toml",
         example: "",
         secret: false,
-        doc: "The format of the messages. `pulse` is the native one: a JSON object, an array of them, or one a line.",
+        doc: "The format of the messages. `pulse` is the native one: a JSON object, an array of them, or one a line. \
+              Messages that say themselves that they are CloudEvents 1.0, by their content type or their headers, are \
+              read as such whatever stands here; `cloudevents` is for those whose content type does not say so. A mapping is for messages of another \
+              shape: NAME is `mappings/NAME.toml` in the working directory, or else the one of this name that comes \
+              with the program (docs/mappings.md).",
     },
     Definition {
         name: "PULSE_SHARDS",
@@ -289,11 +294,12 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         name: "LEDGER_URL",
         group: STORES,
         default: None,
-        allowed: "postgres://USER:PASSWORD@HOST:PORT/DATABASE or sqlite://FILE",
+        allowed: "postgres://USER:PASSWORD@HOST:PORT/DATABASE, sqlite://FILE or json:DIR",
         example: "postgres://pulse:pulse@127.0.0.1:5432/pulse",
         secret: true,
-        doc: "Where the hourly totals are kept. `sqlite://FILE` is an embedded file. Where it is not set, it is \
-              PULSE_DB. `DATABASE_URL` is accepted for it.",
+        doc: "Where the hourly totals are kept. `sqlite://FILE` is an embedded file. `json:DIR` is a folder with a \
+              file for each product, `created.json` = `{\"user_a\":3}`: products whose names cannot name a file are \
+              refused as `invalid_field`. Where it is not set, it is PULSE_DB. `DATABASE_URL` is accepted for it.",
     },
     Definition {
         name: "PULSE_DB",

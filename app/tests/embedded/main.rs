@@ -3,5 +3,6 @@
 
 mod folder;
 mod ingesting;
+mod json_ledger;
 mod standalone;
 mod usage_and_settings;

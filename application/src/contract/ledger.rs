@@ -29,6 +29,11 @@ pub trait FreshBooks {
 
     /// A handle like that of another process: every call gives one more on the same books.
     fn open(&self) -> impl Future<Output = Self::Ledger> + Send;
+
+    /// Whether these books take products of this name; all do but those that name files by them.
+    fn takes_sku(&self, _sku: &str) -> bool {
+        true
+    }
 }
 
 /// Makes a test of each promise of a ledger. The expression is a future of [`FreshBooks`], asked for once a test.

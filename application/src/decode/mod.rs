@@ -1,15 +1,23 @@
 //! From the bytes of a message to pulses, or to the reason why not, one verdict for each pulse in it.
 
 mod body;
+mod cloud_events;
+mod fields;
+pub mod mapping;
+mod object;
 mod pulse;
 
 use crate::ports::Delivery;
-use domain::{Pulse, Rejection};
-use std::{ops::Range, time::Duration};
+use cloud_events::Form;
+use domain::{Pulse, Reason, Rejection, check_file_name};
+use mapping::{ColumnValue, Mapping, Message};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 /// What to make of messages.
 #[derive(Clone, Debug)]
 pub struct Decoder {
+    /// What the messages are, where they do not say themselves that they are `CloudEvents`.
+    pub format: Format,
     /// Whether pulses count that carry nothing to know them by.
     pub anonymous: Anonymous,
     /// What pulses are known by.
@@ -20,6 +28,41 @@ pub struct Decoder {
     pub age_max: Option<Duration>,
     /// How far a pulse's own time may lie after its arrival.
     pub ahead_max: Duration,
+    /// Which products pulses may be of.
+    pub sku_rule: SkuRule,
+}
+
+/// Which products pulses may be of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SkuRule {
+    /// Any name.
+    Any,
+    /// Names that may name a file, for books that keep a file a product; others are refused as `invalid_field`.
+    FileName,
+}
+
+impl SkuRule {
+    fn check(self, pulse: Pulse) -> Result<Pulse, Rejection> {
+        match (self, check_file_name(pulse.product_sku.as_str())) {
+            (Self::FileName, Err(error)) => {
+                let detail = format!("product_sku {error} (LEDGER_URL=json:DIR)");
+                Err(Rejection::new(Reason::InvalidField, detail))
+            }
+            _ => Ok(pulse),
+        }
+    }
+}
+
+/// What messages are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Native pulses.
+    #[default]
+    Pulse,
+    /// `CloudEvents` 1.0 in JSON, whatever the content type.
+    CloudEvents,
+    /// Of another shape.
+    Mapping(Arc<Mapping>),
 }
 
 /// What becomes of pulses without an identity.
@@ -65,11 +108,13 @@ impl Default for Decoder {
     /// The defaults of the settings: anonymous pulses count, places and ids identify, 1,000 pulses a message, any past, one hour ahead.
     fn default() -> Self {
         Self {
+            format: Format::Pulse,
             anonymous: Anonymous::Accept,
             dedupe: Dedupe::Both,
             items_max: 1_000,
             age_max: None,
             ahead_max: Duration::from_hours(1),
+            sku_rule: SkuRule::Any,
         }
     }
 }
@@ -77,10 +122,23 @@ impl Default for Decoder {
 impl Decoder {
     /// Reads a message and appends a verdict for each pulse in it: at least one.
     pub fn decode(&self, delivery: &Delivery, out: &mut Vec<Item>) {
-        match body::items(&delivery.body, self.items_max) {
-            Ok(body::Items::One(text)) => out.push(self.item(delivery, text, 0)),
-            Ok(body::Items::Many(texts)) => {
-                out.extend((0..).zip(texts).map(|(index, text)| self.item(delivery, text, index)));
+        if self.anonymous == Anonymous::Reject && self.counts_by_place(delivery) {
+            // The place is an identity.
+            Self { anonymous: Anonymous::Accept, ..self.clone() }.decode_items(delivery, out);
+        } else {
+            self.decode_items(delivery, out);
+        }
+    }
+
+    fn counts_by_place(&self, delivery: &Delivery) -> bool {
+        delivery.log.is_some() && self.dedupe.by_offset()
+    }
+
+    fn decode_items(&self, delivery: &Delivery, out: &mut Vec<Item>) {
+        match self.take_apart(delivery) {
+            Ok((form, body::Items::One(text))) => out.push(self.item(delivery, form, text, 0)),
+            Ok((form, body::Items::Many(texts))) => {
+                out.extend((0..).zip(texts).map(|(index, text)| self.item(delivery, form, text, index)));
             }
             Err(rejection) => {
                 out.push(Item { index: None, bytes: 0..delivery.body.len(), pulse: Err(rejection) });
@@ -88,15 +146,72 @@ impl Decoder {
         }
     }
 
-    fn item(&self, delivery: &Delivery, text: &str, index: u32) -> Item {
-        let placed = delivery.log.is_some() && self.dedupe.by_offset();
-        let anonymous = if placed { Anonymous::Accept } else { self.anonymous };
-        let mut pulse = pulse::read(text, index, &delivery.envelope, delivery.received_at, self, anonymous);
-        if placed && self.dedupe == Dedupe::Offset {
-            pulse = pulse.map(|pulse| Pulse { identity: None, ..pulse });
-        }
+    fn take_apart<'a>(&self, delivery: &'a Delivery) -> Result<(Form, body::Items<'a>), Rejection> {
+        let form = self.form(delivery)?;
+        let items = match form {
+            Form::Plain | Form::Structured => body::items(&delivery.body, self.items_max)?,
+            Form::Binary => body::Items::One(body::text(&delivery.body)?),
+        };
+        Ok((form, items))
+    }
+
+    fn form(&self, delivery: &Delivery) -> Result<Form, Rejection> {
+        Ok(match (Form::announced(&delivery.envelope)?, &self.format) {
+            (Form::Plain, Format::CloudEvents) => Form::Structured,
+            (Form::Plain, Format::Mapping(mapping)) if mapping.reads_cloud_events => Form::Structured,
+            (form, _) => form,
+        })
+    }
+
+    fn item(&self, delivery: &Delivery, form: Form, text: &str, index: u32) -> Item {
         let start = text.as_ptr() as usize - delivery.body.as_ptr() as usize;
-        Item { index: Some(index), bytes: start..start + text.len(), pulse }
+        Item {
+            index: Some(index),
+            bytes: start..start + text.len(),
+            pulse: self.checked(delivery, form, text, index),
+        }
+    }
+
+    fn checked(&self, delivery: &Delivery, form: Form, text: &str, index: u32) -> Result<Pulse, Rejection> {
+        let pulse = self.sku_rule.check(self.read(delivery, form, text, index)?)?;
+        let by_place_alone = self.dedupe == Dedupe::Offset && self.counts_by_place(delivery);
+        Ok(if by_place_alone { Pulse { identity: None, ..pulse } } else { pulse })
+    }
+
+    fn read(&self, delivery: &Delivery, form: Form, text: &str, index: u32) -> Result<Pulse, Rejection> {
+        let Delivery { envelope, received_at, .. } = delivery;
+        match (form.event(envelope, text)?, &self.format) {
+            (None, Format::Mapping(mapping)) => {
+                mapping.read(&mut Message::plain(text, envelope)?, index, *received_at, self)
+            }
+            (None, _) => pulse::read(text, index, envelope, *received_at, self),
+            (Some(event), Format::Mapping(mapping)) if mapping.reads_cloud_events => {
+                mapping.read(&mut Message::event(&event, envelope), index, *received_at, self)
+            }
+            (Some(event), _) => cloud_events::read(&event, *received_at, self),
+        }
+    }
+
+    /// The extra columns that the archive keeps of an item of this message: those of the mapping, in its order, whether
+    /// the item is a pulse that counts or not. Without a mapping there are none.
+    ///
+    /// # Errors
+    /// Why the item cannot be archived: it is not of the mapping's shape, or could not be taken apart.
+    pub fn columns(&self, delivery: &Delivery, item: &Item) -> Result<Vec<ColumnValue>, Rejection> {
+        let Format::Mapping(mapping) = &self.format else { return Ok(Vec::new()) };
+        let form = self.form(delivery)?;
+        let text = body::text(delivery.body.get(item.bytes.clone()).unwrap_or_default())?;
+        let envelope = &delivery.envelope;
+        match form.event(envelope, text)? {
+            None => mapping.read_columns(&mut Message::plain(text, envelope)?),
+            Some(event) if mapping.reads_cloud_events => {
+                mapping.read_columns(&mut Message::event(&event, envelope))
+            }
+            Some(_) => Err(Rejection::new(
+                Reason::Malformed,
+                format!("a CloudEvent is no message of the mapping {}", mapping.name),
+            )),
+        }
     }
 }
 
@@ -104,7 +219,7 @@ impl Decoder {
 mod tests {
     use super::*;
     use crate::ports::{Envelope, PartitionId};
-    use domain::{PulseIdentity, Reason, Timestamp};
+    use domain::{PulseIdentity, Timestamp};
 
     /// 2026-01-10T12:30:00Z
     const NOON: i64 = 1_768_048_200;
@@ -262,6 +377,22 @@ mod tests {
             let shown = String::from_utf8_lossy(&body[..body.len().min(60)]);
             assert_eq!(verdicts(body), [Err(Reason::Malformed)], "{shown}");
         }
+    }
+
+    #[test]
+    fn a_product_that_may_not_name_a_file_is_refused_where_the_books_keep_files() {
+        let long = format!("\"{}\"", "x".repeat(201));
+        for value in [r#""../../etc/passwd""#, r#""a\u002fb""#, r#""..""#, r#"".hidden""#, &long] {
+            let body = pulse_json("product_sku", value);
+            assert_eq!(verdicts(body.as_bytes()), [Ok("307".to_owned())], "{value}");
+            let decoder = Decoder { sku_rule: SkuRule::FileName, ..Decoder::default() };
+            let refused = decode_with(&decoder, &delivery(body.as_bytes()))[0].pulse.clone().unwrap_err();
+            assert_eq!(refused.reason, Reason::InvalidField, "{value}");
+            assert!(refused.detail.starts_with("product_sku ") && refused.detail.len() < 100, "{refused}");
+        }
+        let decoder = Decoder { sku_rule: SkuRule::FileName, ..Decoder::default() };
+        let body = pulse_json("product_sku", r#""created""#);
+        assert!(decode_with(&decoder, &delivery(body.as_bytes()))[0].pulse.is_ok());
     }
 
     #[test]
