@@ -126,8 +126,7 @@ fn a_name_that_is_nearly_ours_is_a_fault_and_any_other_is_left_alone() {
         ("HTTP_PROXY", "x"),
         ("HTTP_PORT", "80"),
         ("HOME", "/root"),
-        ("KAFKA_BROKERS", "ours in another mode"),
-        ("PULSE_DEDUPE", "ours in another mode"),
+        ("CLICKHOUSE_URL", "ours in another mode"),
     ];
     assert!(load(&injected).is_ok());
 }

@@ -146,7 +146,8 @@ fn numbered(numbers: std::ops::Range<u32>) -> Vec<Message> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_empty_source_says_once_that_it_is_open() {
-    let source = Cluster::new(1).source(Arc::new(Counted(Vec::new())));
+    let cluster = Cluster::new(1);
+    let source = cluster.source(Arc::new(Counted(Vec::new())));
     let answer = timeout(Duration::from_mins(1), source.receive()).await.unwrap().unwrap();
     assert_eq!(answer, Received::Deliveries(Vec::new()));
     assert!(timeout(Duration::from_secs(2), source.receive()).await.is_err());
