@@ -1,8 +1,9 @@
 //! What the ingestor does, and the ports it does it through. No driver crate is used here.
 //!
 //! [`ingest`] counts pulses, [`flush_usage`] moves the counts into the books, [`open_shards`] notices lost storage,
-//! [`report_usage`] tells what was used.
+//! [`report_usage`] tells what was used, [`api_keys`] recognises who calls.
 
+pub mod api_keys;
 pub mod decode;
 pub mod flush_usage;
 pub mod ingest;
