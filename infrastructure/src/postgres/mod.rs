@@ -2,7 +2,7 @@
 //!
 //! - `usage_ledger`: writes a generation in one transaction (`UsageLedger`), through [`binary_copy`](self).
 //! - `shard_registry`: the memory of the accumulator (`ShardRegistry`).
-//! - `usage_reader`: the books as of one moment (`UsageReader`).
+//! - `usage_reader`: the books as of one moment (`UsageReader`); `usage_queries`: parts of them (`UsageQueries`).
 //! - `session`: one bounded transaction; `error`: what is worth trying again.
 
 mod binary_copy;
@@ -10,6 +10,7 @@ mod error;
 mod session;
 mod shard_registry;
 mod usage_ledger;
+mod usage_queries;
 mod usage_reader;
 
 use application::ports::PortError;
