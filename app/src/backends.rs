@@ -9,8 +9,8 @@ use application::{
     flush_usage::{FlushError, FlushSummary, FlushUsage},
     open_shards::{OpenError, open_shards},
     ports::{
-        AccumulatorShards, DeadLetters, GenerationStore, PortError, PulseSink, Registration, ShardRegistry,
-        UsageLedger, UsageReader,
+        AccumulatorShards, ApiKeys, DeadLetters, GenerationStore, PortError, PulseSink, Registration,
+        ShardRegistry, UsageLedger, UsageQueries, UsageReader,
     },
     report_usage::PendingUsage,
     retry::Dependency,
@@ -37,6 +37,20 @@ pub(crate) struct Books {
     pub(crate) registry: Arc<dyn ShardRegistry>,
     /// Reads them.
     pub(crate) reader: Arc<dyn UsageReader>,
+    /// Answers questions about them.
+    pub(crate) queries: Arc<dyn UsageQueries>,
+    /// Keeps the keys of services beside them.
+    pub(crate) keys: Arc<dyn ApiKeys>,
+    /// The store itself, which has an inbox too.
+    pub(crate) store: Store,
+}
+
+/// The store of the books.
+pub(crate) enum Store {
+    /// PostgreSQL.
+    Postgres(Arc<PostgresLedger>),
+    /// The embedded file.
+    Embedded(Arc<EmbeddedStore>),
 }
 
 /// The books, and the accumulator before them.
@@ -73,19 +87,30 @@ impl Ledger {
                 if migrate {
                     ledger.migrate().await?;
                 }
-                Ok(Books::of(&Arc::new(ledger)))
+                let ledger = Arc::new(ledger);
+                Ok(Books::of(&ledger, Store::Postgres(Arc::clone(&ledger))))
             }
-            Self::Embedded(file) => Ok(Books::of(&embedded(file, counting).await?)),
+            Self::Embedded(file) => Ok(Books::embedded(&embedded(file, counting).await?)),
         }
     }
 }
 
 impl Books {
-    fn of<B: UsageLedger + ShardRegistry + UsageReader>(books: &Arc<B>) -> Self {
+    fn embedded(store: &Arc<EmbeddedStore>) -> Self {
+        Self::of(store, Store::Embedded(Arc::clone(store)))
+    }
+
+    fn of<B>(books: &Arc<B>, store: Store) -> Self
+    where
+        B: UsageLedger + ShardRegistry + UsageReader + UsageQueries + ApiKeys,
+    {
         Self {
             ledger: Arc::clone(books) as _,
             registry: Arc::clone(books) as _,
             reader: Arc::clone(books) as _,
+            queries: Arc::clone(books) as _,
+            keys: Arc::clone(books) as _,
+            store,
         }
     }
 }
@@ -106,7 +131,7 @@ impl Backends {
             (Accumulator::Embedded(file), ledger) => {
                 let store = embedded(file, counting).await?;
                 let books = if ledger.file() == Some(file) {
-                    Books::of(&store)
+                    Books::embedded(&store)
                 } else {
                     ledger.open(counting, migrate).await?
                 };

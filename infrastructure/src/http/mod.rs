@@ -25,6 +25,7 @@ mod totals;
 mod usage;
 mod webhooks;
 
+pub use auth::hash_password;
 pub use problem::Problem;
 pub use server::{bind, serve};
 pub use settings::{Credentials, HttpLimits, HttpSettings};

@@ -27,6 +27,7 @@ mod queries;
 mod reader;
 mod registry;
 mod service_lock;
+mod settings;
 mod shards;
 mod sink;
 mod sweep;
