@@ -21,6 +21,8 @@ mod router;
 mod server;
 mod settings;
 mod state;
+#[cfg(test)]
+mod tests;
 mod totals;
 mod usage;
 mod webhooks;
