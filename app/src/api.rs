@@ -1,7 +1,7 @@
 //! The HTTP API: its credentials, its ports, and the tasks that it needs.
 
 use crate::{
-    backends::{Backends, Store},
+    backends::ApiBooks,
     clock,
     settings::Settings,
 };
@@ -10,10 +10,11 @@ use application::{
     decode::{Decoder, Format},
     ingest::Route,
     ports::{Inbox, PulseIntake},
+    report_usage::PendingUsage,
 };
 use infrastructure::{
     http::{Credentials, HttpLimits, HttpPorts, HttpSettings, HttpState, bind, hash_password, serve},
-    inbox::{InboxSettings, StoredInbox},
+    inbox::StoredInbox,
     rabbitmq::{RabbitmqIntake, RabbitmqSettings},
     sqlite::EmbeddedStore,
 };
@@ -30,15 +31,6 @@ use uuid::Uuid;
 const PASSWORD: &str = "api_password_hash";
 const JWT_SECRET: &str = "jwt_secret";
 
-/// The inbox of the books.
-pub(crate) fn inbox(backends: &Backends) -> Arc<StoredInbox> {
-    let settings = InboxSettings::default();
-    Arc::new(match &backends.books.store {
-        Store::Postgres(ledger) => ledger.inbox(settings),
-        Store::Embedded(store) => store.inbox(settings),
-    })
-}
-
 /// The inbox as a source of the engine. What it holds was checked at the door: native pulses and `CloudEvents`.
 pub(crate) fn inbox_route(inbox: &Arc<StoredInbox>, decoder: Decoder) -> Route {
     Route {
@@ -54,15 +46,19 @@ pub(crate) fn inbox_route(inbox: &Arc<StoredInbox>, decoder: Decoder) -> Route {
 /// # Errors
 /// Where the address is taken or the credentials cannot be used.
 pub(crate) async fn start(
-    backends: &Backends,
     settings: &Settings,
+    decoder: Decoder,
+    books: ApiBooks,
+    pending: PendingUsage,
     credentials: Credentials,
     broker: Option<&RabbitmqSettings>,
-    inbox: Arc<StoredInbox>,
     stop: CancellationToken,
     tasks: &mut JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
-    let (intake, writer, format) = intake(broker, &inbox, settings);
+    let ApiBooks { queries, keys, inbox, .. } = books;
+    let (intake, writer) = intake(broker, &inbox);
+    // What goes to the inbox is read as native pulses, what goes to the queue in the format of the worker there.
+    let format = if broker.is_some() { decoder.format.clone() } else { Format::Pulse };
     let state = HttpState::new(
         HttpSettings {
             addr: settings.http.addr,
@@ -71,12 +67,12 @@ pub(crate) async fn start(
             limits: HttpLimits { drain_timeout: settings.intake.drain_timeout, ..settings.http.limits },
         },
         HttpPorts {
-            decoder: Decoder { format, ..settings.decoder() },
+            decoder: Decoder { format, ..decoder },
             intake,
-            queries: Arc::clone(&backends.books.queries),
-            pending: Arc::new(backends.pending()),
+            queries,
+            pending: Arc::new(pending),
             inbox,
-            keys: Arc::clone(&backends.books.keys),
+            keys,
             now: clock::now,
         },
     )?;
@@ -94,18 +90,17 @@ pub(crate) async fn start(
     Ok(())
 }
 
-/// RabbitMQ, where that is a source, whose messages are of the format of the settings; else the inbox.
+/// RabbitMQ, where that is a source, else the inbox.
 fn intake(
     broker: Option<&RabbitmqSettings>,
     inbox: &Arc<StoredInbox>,
-    settings: &Settings,
-) -> (Arc<dyn PulseIntake>, Option<GroupWriter>, Format) {
+) -> (Arc<dyn PulseIntake>, Option<GroupWriter>) {
     if let Some(broker) = broker {
         let (intake, writer) = GroupedIntake::before(Arc::new(RabbitmqIntake::new(broker.clone())));
-        return (Arc::new(intake), Some(writer), settings.decoder().format);
+        return (Arc::new(intake), Some(writer));
     }
     let inbox: Arc<dyn Inbox> = Arc::clone(inbox) as _;
-    (Arc::new(InboxIntake { inbox }), None, Format::Pulse)
+    (Arc::new(InboxIntake { inbox }), None)
 }
 
 /// The credentials of the settings; what is lacking there is made once and kept in the embedded file.

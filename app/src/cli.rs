@@ -121,7 +121,8 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:
   app populate --to rabbitmq --total-messages 1000000 --workers-number 2 --buffer-size 1000
   app populate --to rabbitmq --total-messages 10000 --duplicates 10 --seed 7 --count-out expected.csv
-  app populate --to rabbitmq --from january.ndjson.gz")]
+  app populate --to rabbitmq --from january.ndjson.gz
+  RABBITMQ_EXCHANGE=users app populate --to rabbitmq --format event --duplicates 10 --count-out expected.json")]
     Populate(Populate),
     /// What messages of other shapes become.
     #[command(subcommand)]
@@ -274,6 +275,9 @@ pub(crate) enum Target {
 pub(crate) enum Format {
     /// Native pulses.
     Pulse,
+    /// Events of users, for PULSE_FORMAT=event: RABBITMQ_EXCHANGE takes them by their routing keys. The --tenants are
+    /// the users; --count-out writes a JSON object of the types, each with its users and their counts.
+    Event,
 }
 
 /// `app mappings`.

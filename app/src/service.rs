@@ -2,7 +2,7 @@
 
 use crate::{
     api,
-    backends::{Backends, Store, lock_service},
+    backends::{Backends, lock_service},
     cli::Modes,
     settings::{Faults, Settings, SourceKind, Stores, shown_url},
 };
@@ -48,16 +48,19 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
     let mut tasks = JoinSet::new();
     let mut routes = plan.routes;
     if plan.serves {
-        let inbox = api::inbox(&backends);
+        let books = backends.books.api.clone();
+        let books = books.context("this ledger has no inbox: set LEDGER_URL to PostgreSQL or an embedded file")?;
         if modes.standalone {
-            routes.push(api::inbox_route(&inbox, settings.decoder()));
+            routes.push(api::inbox_route(&books.inbox, settings.decoder(&plan.stores.ledger)));
         }
-        let credentials = match (plan.credentials, &backends.books.store) {
-            (None, Store::Embedded(store)) => api::own_credentials(&settings, store).await?,
+        let credentials = match (plan.credentials, &books.file) {
+            (None, Some(file)) => api::own_credentials(&settings, file).await?,
             (credentials, _) => credentials.context("the API has no credentials")?,
         };
+        let decoder = settings.decoder(&plan.stores.ledger);
         let broker = settings.rabbitmq().filter(|_| settings.sources.contains(&SourceKind::Rabbitmq));
-        api::start(&backends, &settings, credentials, broker, inbox, stop.clone(), &mut tasks).await?;
+        let pending = backends.pending();
+        api::start(&settings, decoder, books, pending, credentials, broker, stop.clone(), &mut tasks).await?;
     }
     let service = Arc::new(Service { backends, settings, stop });
 
@@ -128,14 +131,15 @@ impl Plan {
                 }
             }
         };
+        let stores = stores?;
         let routes = settings.sources.iter().filter_map(|kind| match kind {
-            SourceKind::Rabbitmq => broker.map(|broker| route(broker, settings.decoder())),
+            SourceKind::Rabbitmq => broker.map(|broker| route(broker, settings.decoder(&stores.ledger))),
         });
         let routes = routes.collect();
         let serves = modes.api || (modes.standalone && modes.until_idle.is_none());
         let credentials = modes.api.then(|| settings.http.credentials("app --api", INSTEAD));
         Ok(Self {
-            stores: stores?,
+            stores,
             routes,
             works,
             flushes: modes.cron || modes.standalone,

@@ -18,7 +18,7 @@ pub(crate) use stores::{Accumulator, Ledger, Stores, shown_url};
 
 use crate::mappings::{self, NotFound};
 use application::{
-    decode::{Anonymous, Decoder, Format},
+    decode::{Anonymous, Decoder, Dedupe, Format},
     ingest::Limits,
 };
 use domain::ShardCount;
@@ -190,14 +190,16 @@ impl Settings {
         self.rabbitmq.as_ref()
     }
 
-    /// What to make of messages.
-    pub(crate) fn decoder(&self) -> Decoder {
+    /// What to make of messages whose pulses go to this ledger.
+    pub(crate) fn decoder(&self, ledger: &Ledger) -> Decoder {
         Decoder {
             format: self.intake.format.clone(),
             anonymous: if self.counting.accept_anonymous { Anonymous::Accept } else { Anonymous::Reject },
             items_max: self.intake.items_max,
             age_max: self.counting.age_max,
             ahead_max: self.counting.ahead_max,
+            dedupe: Dedupe::Both,
+            sku_rule: ledger.sku_rule(),
         }
     }
 

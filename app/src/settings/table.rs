@@ -74,12 +74,12 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
     Definition {
         name: "PULSE_BATCH_LINGER",
         group: WHAT,
-        default: Some("5ms"),
+        default: Some("20ms"),
         allowed: "a duration from 0ms to 1s, such as 5ms",
         example: "",
         secret: false,
-        doc: "How long a batch that is not full waits for more pulses. It is the delay that a single pulse sees; under \
-              load batches are full before.",
+        doc: "How long a batch that is not full waits for more pulses. It is the delay that a single pulse sees; \
+              batches of several hundred cost Redis a sixth less than batches of a hundred.",
     },
     Definition {
         name: "PULSE_MESSAGE_ITEMS_MAX",
@@ -203,12 +203,13 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
     Definition {
         name: "RABBITMQ_PREFETCH",
         group: RABBITMQ,
-        default: Some("2000"),
+        default: Some("4000"),
         allowed: "a whole number from 1 to 65535",
         example: "",
         secret: false,
-        doc: "The most messages that a worker holds without having settled them. Below 1000 it costs throughput; it \
-              counts messages, PULSE_BATCH_SIZE counts pulses.",
+        doc: "The most messages that a worker holds without having settled them. They are spread over the shards, so below \
+              4000 batches get small; less saves memory where messages are large. It counts messages, \
+              PULSE_BATCH_SIZE counts pulses.",
     },
     Definition {
         name: "RABBITMQ_DEAD_LETTER_QUEUE",
@@ -244,11 +245,12 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         name: "LEDGER_URL",
         group: STORES,
         default: None,
-        allowed: "postgres://USER:PASSWORD@HOST:PORT/DATABASE or sqlite://FILE",
+        allowed: "postgres://USER:PASSWORD@HOST:PORT/DATABASE, sqlite://FILE or json:DIR",
         example: "postgres://pulse:pulse@127.0.0.1:5432/pulse",
         secret: true,
-        doc: "Where the hourly totals are kept. `sqlite://FILE` is an embedded file. Where it is not set, it is \
-              PULSE_DB. `DATABASE_URL` is accepted for it.",
+        doc: "Where the hourly totals are kept. `sqlite://FILE` is an embedded file. `json:DIR` is a folder with a \
+              file for each product, `created.json` = `{\"user_a\":3}`: products whose names cannot name a file are \
+              refused as `invalid_field`. Where it is not set, it is PULSE_DB. `DATABASE_URL` is accepted for it.",
     },
     Definition {
         name: "PULSE_DB",

@@ -4,5 +4,6 @@
 mod api;
 mod folder;
 mod ingesting;
+mod json_ledger;
 mod standalone;
 mod usage_and_settings;
