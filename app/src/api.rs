@@ -1,10 +1,6 @@
 //! The HTTP API: its credentials, its ports, and the tasks that it needs.
 
-use crate::{
-    backends::ApiBooks,
-    clock,
-    settings::Settings,
-};
+use crate::{backends::ApiBooks, clock, settings::Settings};
 use application::{
     accept_pulses::{GroupWriter, GroupedIntake, InboxIntake},
     decode::{Decoder, Format},

@@ -118,7 +118,15 @@ impl Books {
         file: Option<Arc<EmbeddedStore>>,
     ) -> Self {
         let inbox = Arc::new(inbox);
-        Self { api: Some(ApiBooks { queries: Arc::clone(books) as _, keys: Arc::clone(books) as _, inbox, file }), ..self }
+        Self {
+            api: Some(ApiBooks {
+                queries: Arc::clone(books) as _,
+                keys: Arc::clone(books) as _,
+                inbox,
+                file,
+            }),
+            ..self
+        }
     }
 
     fn of<B: UsageLedger + ShardRegistry + UsageReader>(books: &Arc<B>) -> Self {

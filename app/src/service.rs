@@ -49,7 +49,8 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
     let mut routes = plan.routes;
     if plan.serves {
         let books = backends.books.api.clone();
-        let books = books.context("this ledger has no inbox: set LEDGER_URL to PostgreSQL or an embedded file")?;
+        let books =
+            books.context("this ledger has no inbox: set LEDGER_URL to PostgreSQL or an embedded file")?;
         if modes.standalone {
             routes.push(api::inbox_route(&books.inbox, settings.decoder(&plan.stores.ledger)));
         }

@@ -285,7 +285,7 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         group: HTTP,
         default: None,
         allowed: "a PHC string of argon2 ($argon2id$...), or the password itself",
-        example: "$argon2id$v=19$m=19456,t=2,p=1$...",
+        example: "a-password-for-development",
         secret: true,
         doc: "The password, hashed; not hashed only for development. --standalone makes one at its first start where it \
               is not set, and prints it once.",

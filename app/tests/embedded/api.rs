@@ -72,7 +72,9 @@ fn a_pulse_is_posted_seen_pending_billed_and_asked_for() {
     assert_eq!((status, &verdicts["accepted"]), (202, &json!(1)), "{verdicts}");
     assert_eq!(api.call("POST", "/api/v1/pulses", &token, &pulse(1, "307.000000001")).0, 202);
     let totals = |query: &str| api.call("GET", &format!("/api/v1/pulses{query}"), &token, "").1;
-    wait_until("it is seen as pending", || totals("?pending=true")["data"][0]["used_amount"] == "307.000000001");
+    wait_until("it is seen as pending", || {
+        totals("?pending=true")["data"][0]["used_amount"] == "307.000000001"
+    });
     let pending = totals("?pending=true");
     assert_eq!((&pending["total"], &pending["data"][0]["status"]), (&json!(1), &json!("pending")));
     assert_eq!(totals("")["total"], 0);
@@ -86,7 +88,10 @@ fn a_pulse_is_posted_seen_pending_billed_and_asked_for() {
     let (status, sums) = api.call("GET", usage, &token, "");
     assert_eq!(status, 200, "{sums}");
     assert_eq!(sums["data"][0]["window_start"], "2026-01-10T00:00:00+01:00");
-    assert_eq!((&sums["data"][0]["used_amount"], &sums["data"][0]["tenant"]), (&json!("307.000000001"), &json!("t")));
+    assert_eq!(
+        (&sums["data"][0]["used_amount"], &sums["data"][0]["tenant"]),
+        (&json!("307.000000001"), &json!("t"))
+    );
     assert!(sums["complete_until"].is_string());
     let (status, ready) = api.call("GET", "/readyz", "", "");
     assert_eq!((status, &ready["ready"]), (200, &json!(true)), "{ready}");
@@ -120,14 +125,18 @@ fn webhooks_of_payments_are_counted_once() {
     let folder = Folder::new();
     let api = Api::start(&folder, "service.log");
     let payment = |amount: &str| {
-        format!(r#"{{"event_id":"e1","type":"invoice","amount":"{amount}","currency":"NGN","occurred_at":"2026-01-10T12:00:00Z"}}"#)
+        format!(
+            r#"{{"event_id":"e1","type":"invoice","amount":"{amount}","currency":"NGN","occurred_at":"2026-01-10T12:00:00Z"}}"#
+        )
     };
     for (amount, status) in [("5000", 200), ("5000", 200), ("6000", 409), ("abc", 422)] {
         let (answered, answer) = api.call("POST", "/webhooks/payments", "", &payment(amount));
         assert_eq!(answered, status, "{answer}");
     }
     let token = api.log_in(&password(&api.service).unwrap());
-    wait_until("it is done", || api.call("GET", "/api/v1/webhooks?status=done", &token, "").1["data"][0]["event_id"] == "e1");
+    wait_until("it is done", || {
+        api.call("GET", "/api/v1/webhooks?status=done", &token, "").1["data"][0]["event_id"] == "e1"
+    });
     let billed = folder.billed();
     assert!(billed.contains("payments,invoice,NGN,2026-01-10T12:00:00Z,5000,1"), "{billed}");
 }

@@ -204,7 +204,8 @@ async fn a_wrong_password_is_refused_and_many_attempts_are_held_back() {
     let mut refused = 0;
     for _ in 0..12 {
         let answer =
-            answer(&service, request("POST", "/api/v1/login", None, r#"{"username":"a","password":"b"}"#)).await;
+            answer(&service, request("POST", "/api/v1/login", None, r#"{"username":"a","password":"b"}"#))
+                .await;
         if answer.status() == StatusCode::TOO_MANY_REQUESTS {
             assert!(answer.headers().contains_key(header::RETRY_AFTER));
             refused += 1;
@@ -224,7 +225,10 @@ async fn pulses_are_judged_one_by_one() {
     let (status, verdicts) = post(format!(r#"[{PULSE},{{"tenant":"t"}}]"#)).await;
     assert_eq!((status, &verdicts["accepted"], &verdicts["rejected"]), (202, &json!(1), &json!(1)));
     assert_eq!(verdicts["items"][0], json!({"index": 0, "status": "accepted"}));
-    assert_eq!((&verdicts["items"][1]["status"], &verdicts["items"][1]["reason"]), (&json!("rejected"), &json!("missing_field")));
+    assert_eq!(
+        (&verdicts["items"][1]["status"], &verdicts["items"][1]["reason"]),
+        (&json!("rejected"), &json!("missing_field"))
+    );
     let (status, problem) = post(PULSE.replace(":1,", r#":"abc","#)).await;
     assert_eq!((status, &problem["field"]), (422, &json!("used_amount")));
     let (status, problem) = post(r#"[{"tenant":"t"}]"#.to_owned()).await;

@@ -17,12 +17,12 @@ use axum::{
 use chrono_tz::Tz;
 use domain::{UsageKey, UsageTotal};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 const LIMIT_MAX: u32 = 1_000;
 
 /// Which totals, and how many of them.
-#[derive(Deserialize, IntoParams)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {

@@ -19,7 +19,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::Sha256;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 /// The one source, which is the tenant of its pulses too.
 const PAYMENTS: &str = "payments";
@@ -175,7 +175,8 @@ fn event(state: &HttpState, body: &[u8]) -> Result<InboxEvent, Problem> {
     let pulse = serde_json::to_vec(&pulse).map_err(unwritable)?;
     let received_at = (state.ports.now)();
     let envelope = Envelope { content_type: Some("application/json".to_owned()), ..Envelope::default() };
-    let delivery = Delivery { partition: PartitionId(0), sequence: 0, log: None, body: pulse, envelope, received_at };
+    let delivery =
+        Delivery { partition: PartitionId(0), sequence: 0, log: None, body: pulse, envelope, received_at };
     check(state, &delivery)?;
     let event_id: String = serde_json::from_str(id.get())
         .map_err(|_| Problem::invalid("event_id", "event_id must be a string"))?;
@@ -204,7 +205,7 @@ fn check(state: &HttpState, delivery: &Delivery) -> Result<(), Problem> {
 }
 
 /// Which events.
-#[derive(Deserialize, IntoParams)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct EventsQuery {

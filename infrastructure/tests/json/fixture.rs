@@ -75,7 +75,14 @@ pub(crate) async fn write(
     let add = |sum: UsageTotal, row: &UsageRow| sum.checked_add(row.total).unwrap();
     let total = rows.iter().fold(UsageTotal::default(), add);
     let sealed_at = Timestamp::new(1_768_046_400, 0);
-    let sealed = SealedGeneration { accumulator: ACCUMULATOR, shard: Shard(0), generation, total, sealed_at };
+    let sealed = SealedGeneration {
+        accumulator: ACCUMULATOR,
+        shard: Shard(0),
+        generation,
+        total,
+        sealed_at,
+        positions: Vec::new(),
+    };
     ledger.write(&sealed, stream::iter([Ok(rows)]).boxed()).await
 }
 
