@@ -10,7 +10,7 @@ use application::{
     open_shards::{OpenError, open_shards},
     ports::{
         AccumulatorShards, ApiKeys, DeadLetters, GenerationStore, LogPositions, PortError, PulseSink,
-        Registration, ShardRegistry, UsageLedger, UsageReader,
+        Registration, ShardRegistry, UsageLedger, UsageQueries, UsageReader,
     },
     report_usage::PendingUsage,
     retry::Dependency,
@@ -39,10 +39,14 @@ pub(crate) struct Books {
     pub(crate) registry: Arc<dyn ShardRegistry>,
     /// Reads them.
     pub(crate) reader: Arc<dyn UsageReader>,
+    /// Answers questions about them.
+    pub(crate) queries: Arc<dyn UsageQueries>,
     /// What came over HTTP, where the books are kept in a store that can hold it.
     pub(crate) inbox: Option<Arc<StoredInbox>>,
     /// Who may call over HTTP, where the books are kept in a store that can hold it.
     pub(crate) keys: Option<Arc<dyn ApiKeys>>,
+    /// The embedded file, where the books are in it.
+    pub(crate) file: Option<Arc<EmbeddedStore>>,
 }
 
 /// The books, and the accumulator before them.
@@ -98,21 +102,23 @@ impl Ledger {
 
 impl Books {
     fn embedded(store: &Arc<EmbeddedStore>) -> Self {
-        Self::with_inbox(store, store.inbox())
+        Self { file: Some(Arc::clone(store)), ..Self::with_inbox(store, store.inbox()) }
     }
 
     fn with_inbox<B>(books: &Arc<B>, inbox: StoredInbox) -> Self
     where
-        B: UsageLedger + ShardRegistry + UsageReader + ApiKeys,
+        B: UsageLedger + ShardRegistry + UsageReader + UsageQueries + ApiKeys,
     {
         Self { inbox: Some(Arc::new(inbox)), keys: Some(Arc::clone(books) as _), ..Self::of(books) }
     }
 
     /// Books in a store that holds nothing else.
-    fn of<B: UsageLedger + ShardRegistry + UsageReader>(books: &Arc<B>) -> Self {
+    fn of<B: UsageLedger + ShardRegistry + UsageReader + UsageQueries>(books: &Arc<B>) -> Self {
         Self {
             inbox: None,
             keys: None,
+            file: None,
+            queries: Arc::clone(books) as _,
             ledger: Arc::clone(books) as _,
             registry: Arc::clone(books) as _,
             reader: Arc::clone(books) as _,

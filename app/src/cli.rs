@@ -32,7 +32,8 @@ Examples:
   app --standalone                           everything on one embedded file, no server needed
   app --worker                               count from RabbitMQ into Redis
   app --cron                                 move what was counted to PostgreSQL, hourly
-  app --worker --cron                        both in one process
+  app --api                                  take pulses and answer questions over HTTP
+  app --worker --cron --api                  all of them in one process
   app --worker --until-idle 5s               take what is there, flush it, stop
   app ingest examples/flights-day.ndjson     count a file
   app usage --tenant UA                      show the totals of a tenant
@@ -52,8 +53,12 @@ pub(crate) struct Modes {
     #[arg(long)]
     pub(crate) cron: bool,
 
-    /// Worker and cron on one embedded file: no server, no configuration.
-    #[arg(long, group = "taking", conflicts_with = "cron")]
+    /// Answer over HTTP on HTTP_ADDR: pulses in, usage out, webhooks, and their documentation at /docs.
+    #[arg(long)]
+    pub(crate) api: bool,
+
+    /// Worker, cron and API on one embedded file: no server, no configuration. Without API with --until-idle.
+    #[arg(long, group = "taking", conflicts_with_all = ["cron", "api"])]
     pub(crate) standalone: bool,
 
     /// Stop by itself this long after the last message, with everything settled and flushed [example: 5s].
@@ -64,7 +69,7 @@ pub(crate) struct Modes {
 impl Modes {
     /// Whether any mode was asked for.
     pub(crate) const fn any(self) -> bool {
-        self.worker || self.cron || self.standalone
+        self.worker || self.cron || self.api || self.standalone
     }
 }
 

@@ -1,6 +1,7 @@
 //! The modes: what runs until it is stopped.
 
 use crate::{
+    api,
     backends::{Backends, lock_service},
     cli::Modes,
     inbox,
@@ -14,6 +15,7 @@ use application::{
 };
 use domain::AccumulatorId;
 use infrastructure::{
+    http::Credentials,
     inbox::InboxSettings,
     rabbitmq::{RabbitmqDeadLetters, RabbitmqSettings, RabbitmqSource},
 };
@@ -47,9 +49,18 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
         opened = open(&plan, &settings) => opened?,
     };
     let (backends, accumulator) = opened;
+    let mut tasks = JoinSet::new();
+    if plan.serves {
+        let credentials = match (plan.credentials, &backends.books.file) {
+            (None, Some(file)) => api::own_credentials(&settings, file).await?,
+            (credentials, _) => credentials.context("the API has no credentials")?,
+        };
+        let decoder = settings.decoder(&plan.stores.ledger);
+        let broker = settings.rabbitmq().filter(|_| settings.sources.contains(&SourceKind::Rabbitmq));
+        api::start(&settings, decoder, &backends, credentials, broker, stop.clone(), &mut tasks).await?;
+    }
     let service = Arc::new(Service { backends, settings, stop });
 
-    let mut tasks = JoinSet::new();
     // Without a source there is nothing to wait for, unless somebody asked for the end.
     if !plan.sources.is_empty() || modes.until_idle.is_some() {
         let route =
@@ -98,12 +109,19 @@ struct Plan {
     sources: Vec<Source>,
     works: bool,
     flushes: bool,
+    serves: bool,
+    /// Those of the settings; a standalone service makes its own.
+    credentials: Option<Credentials>,
 }
 
 impl Plan {
     fn new(modes: Modes, settings: &Settings) -> Result<Self, Faults> {
         let works = modes.worker || modes.standalone;
-        let caller = if modes.worker { "app --worker" } else { "app --cron" };
+        let caller = match modes {
+            Modes { worker: true, .. } => "app --worker",
+            Modes { cron: true, .. } => "app --cron",
+            _ => "app --api",
+        };
         let stores = if modes.standalone {
             Ok(Stores::embedded(&settings.embedded))
         } else {
@@ -130,12 +148,25 @@ impl Plan {
         if modes.standalone && !settings.sources.contains(&SourceKind::Inbox) {
             sources.push(Source::Inbox(settings.inbox.reading));
         }
-        Ok(Self { stores: stores?, sources, works, flushes: modes.cron || modes.standalone })
+        let credentials = modes.api.then(|| settings.http.credentials("app --api", INSTEAD));
+        Ok(Self {
+            stores: stores?,
+            sources,
+            works,
+            flushes: modes.cron || modes.standalone,
+            serves: modes.api || (modes.standalone && modes.until_idle.is_none()),
+            credentials: credentials.transpose()?,
+        })
     }
 
     /// One line that says what runs on what, without secrets.
     fn tell(&self, modes: Modes, settings: &Settings) {
-        let names = [(modes.worker, "worker"), (modes.cron, "cron"), (modes.standalone, "standalone")];
+        let names = [
+            (modes.worker, "worker"),
+            (modes.cron, "cron"),
+            (modes.api, "api"),
+            (modes.standalone, "standalone"),
+        ];
         let names: Vec<&str> = names.into_iter().filter_map(|(on, name)| on.then_some(name)).collect();
         let sources: Vec<String> = self.sources.iter().map(Source::to_string).collect();
         info!(
@@ -150,9 +181,6 @@ impl Plan {
         );
         if modes.standalone && settings.names_servers() {
             warn!("REDIS_URL and LEDGER_URL are not used: --standalone counts in the embedded file");
-        }
-        if modes.standalone && self.sources.len() == 1 {
-            info!("no broker is configured: `app ingest FILE` adds pulses beside this process");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! How the ingestor talks to the world: one folder a technology, one file a port that it implements.
 
 pub mod file;
+pub mod http;
 pub mod inbox;
 pub mod json;
 #[cfg(feature = "kafka")]

@@ -2,6 +2,7 @@
 
 mod environment;
 mod fault;
+mod http;
 mod read;
 mod reference;
 mod stores;
@@ -11,6 +12,7 @@ mod tests;
 
 pub(crate) use environment::Environment;
 pub(crate) use fault::{Fault, Faults};
+pub(crate) use http::Http;
 pub(crate) use reference::{env_example, markdown};
 pub(crate) use stores::{Accumulator, Ledger, Stores, shown_url};
 
@@ -61,6 +63,8 @@ pub(crate) struct Settings {
     ledger: Option<LedgerChoice>,
     /// The embedded file.
     pub(crate) embedded: PathBuf,
+    /// The HTTP API.
+    pub(crate) http: Http,
     /// What is logged, and how.
     pub(crate) log: Log,
 }
@@ -191,6 +195,7 @@ impl Settings {
             redis: Redis::read(reader),
             ledger: LedgerChoice::read(reader),
             embedded: reader.required("PULSE_DB", |text| Some(PathBuf::from(text))),
+            http: Http::read(reader),
             log: Log {
                 level: reader.required("LOG_LEVEL", log_level),
                 json: reader.required("LOG_FORMAT", one_of([("pretty", false), ("json", true)])),

@@ -24,6 +24,7 @@ const RABBITMQ: &str = "RabbitMQ";
 const KAFKA: &str = "Kafka";
 const INBOX: &str = "Inbox";
 const STORES: &str = "Stores";
+const HTTP: &str = "HTTP";
 const LOGS: &str = "Logs";
 
 /// Every setting, in the order of the reference.
@@ -354,6 +355,100 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
               is set. Flag: --db.",
     },
     Definition {
+        name: "HTTP_ADDR",
+        group: HTTP,
+        default: Some("127.0.0.1:8080"),
+        allowed: "an address and a port, such as 127.0.0.1:8080 or 0.0.0.0:8080",
+        example: "",
+        secret: false,
+        doc: "Where the API listens. It speaks plain HTTP: put a proxy with TLS in front of it where others reach it.",
+    },
+    Definition {
+        name: "API_USERNAME",
+        group: HTTP,
+        default: Some("admin"),
+        allowed: "a name",
+        example: "",
+        secret: false,
+        doc: "Who may log in.",
+    },
+    Definition {
+        name: "API_PASSWORD",
+        group: HTTP,
+        default: None,
+        allowed: "a PHC string of argon2 ($argon2id$...), or the password itself",
+        example: "a-password-for-development",
+        secret: true,
+        doc: "The password, hashed; not hashed only for development. --standalone makes one at its first start where it \
+              is not set, and prints it once.",
+    },
+    Definition {
+        name: "JWT_SECRET",
+        group: HTTP,
+        default: None,
+        allowed: "at least 32 bytes, best of them random",
+        example: "replace-it-by-64-random-hexadecimal-digits",
+        secret: true,
+        doc: "Signs the tokens of logins. All processes with one ledger have the same. --standalone makes one where it is \
+              not set.",
+    },
+    Definition {
+        name: "WEBHOOK_SECRET",
+        group: HTTP,
+        default: None,
+        allowed: "a text that the sender of webhooks has too",
+        example: "a-long-random-text",
+        secret: true,
+        doc: "With it the sender signs the body of a webhook (HMAC-SHA256, X-Webhook-Signature). Where it is not set, \
+              webhooks are taken from anybody.",
+    },
+    Definition {
+        name: "HTTP_BODY_MAX",
+        group: HTTP,
+        default: Some("4194304"),
+        allowed: "a number of bytes from 1024 to 1073741824",
+        example: "",
+        secret: false,
+        doc: "The most bytes of a body, unpacked.",
+    },
+    Definition {
+        name: "HTTP_HEADERS_MAX",
+        group: HTTP,
+        default: Some("16384"),
+        allowed: "a number of bytes from 8192 to 1048576",
+        example: "",
+        secret: false,
+        doc: "The most bytes of the request line and all headers together.",
+    },
+    Definition {
+        name: "HTTP_TIMEOUT",
+        group: HTTP,
+        default: Some("30s"),
+        allowed: "a duration from 1s to 10m, such as 30s",
+        example: "",
+        secret: false,
+        doc: "How long a request may take, its body included.",
+    },
+    Definition {
+        name: "HTTP_CONNECTIONS_MAX",
+        group: HTTP,
+        default: Some("1024"),
+        allowed: "a whole number from 1 to 100000",
+        example: "",
+        secret: false,
+        doc: "The most connections; more wait to be accepted.",
+    },
+    Definition {
+        name: "HTTP_INGESTS_MAX",
+        group: HTTP,
+        default: Some("128"),
+        allowed: "a whole number from 1 to 10000",
+        example: "",
+        secret: false,
+        doc: "The most bodies of pulses in hand at once; more are answered with 503 and Retry-After. Times HTTP_BODY_MAX, \
+              it bounds their memory.",
+    },
+    Definition {
         name: "LOG_LEVEL",
         group: LOGS,
         default: Some("info"),
@@ -377,16 +472,7 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
 pub(crate) const LEDGER_ALIAS: &str = "DATABASE_URL";
 
 /// Names that belong to us but have no definition here: the alias, and what other parts of the product read.
-const RESERVED: &[&str] = &[
-    LEDGER_ALIAS,
-    "CLICKHOUSE_URL",
-    "HTTP_ADDR",
-    "API_USERNAME",
-    "API_PASSWORD",
-    "JWT_SECRET",
-    "WEBHOOK_SECRET",
-    "METRICS_ADDR",
-];
+const RESERVED: &[&str] = &[LEDGER_ALIAS, "CLICKHOUSE_URL", "METRICS_ADDR"];
 
 /// Every name that is not a typo.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {

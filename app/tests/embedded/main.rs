@@ -1,6 +1,7 @@
 //! The built program on the embedded file: no server is needed.
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
+mod api;
 mod folder;
 mod inbox;
 mod ingesting;

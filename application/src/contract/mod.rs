@@ -4,4 +4,5 @@ pub mod accumulator;
 pub mod api_keys;
 pub mod inbox;
 pub mod ledger;
+pub mod queries;
 pub mod source;

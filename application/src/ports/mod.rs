@@ -7,6 +7,7 @@ mod api_keys;
 mod dead_letters;
 mod error;
 mod inbox;
+mod intake;
 mod ledger;
 mod source;
 
@@ -18,6 +19,7 @@ pub use api_keys::{ApiKey, ApiKeys, Scope};
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use error::{PortError, PortErrorKind};
 pub use inbox::{Inbox, InboxDepth, InboxEntry, InboxEvent, InboxFilter, InboxStatus, Retried, Stored};
+pub use intake::{IntakeMessage, PulseIntake};
 pub use ledger::{
     FlushReceipt, FlushRecord, GroupBy, LedgerPage, LedgerRow, Registration, ShardMark, ShardRecord,
     ShardRegistry, ShardStatus, UsageFilter, UsageLedger, UsageQueries, UsageReader, UsageRow, UsageRows,
@@ -31,6 +33,7 @@ pub use {
     api_keys::MockApiKeys,
     dead_letters::MockDeadLetters,
     inbox::MockInbox,
+    intake::MockPulseIntake,
     ledger::{MockShardRegistry, MockUsageQueries, MockUsageReader},
     source::MockPulseSource,
 };

@@ -2,7 +2,7 @@
 //!
 //! - `usage_ledger`: writes a generation in one transaction (`UsageLedger`), through [`binary_copy`](self).
 //! - `shard_registry`: the memory of the accumulator (`ShardRegistry`).
-//! - `usage_reader`: the books as of one moment (`UsageReader`).
+//! - `usage_reader`: the books as of one moment (`UsageReader`); `usage_queries`: parts of them (`UsageQueries`).
 //! - `inbox`, with `inbox_claims`: events on their way to be counted (`Inbox`); `api_keys`: who may call (`ApiKeys`).
 //! - `session`: one bounded transaction; `error`: what is worth trying again.
 
@@ -14,6 +14,7 @@ mod inbox_claims;
 mod session;
 mod shard_registry;
 mod usage_ledger;
+mod usage_queries;
 mod usage_reader;
 
 use application::ports::PortError;

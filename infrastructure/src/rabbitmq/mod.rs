@@ -28,6 +28,7 @@ mod dead_letters;
 mod envelope;
 mod error;
 mod frames;
+mod intake;
 mod outlet;
 mod publisher;
 mod settings;
@@ -36,6 +37,7 @@ mod topology;
 mod transport;
 
 pub use dead_letters::{RabbitmqDeadLetters, header};
+pub use intake::RabbitmqIntake;
 pub use publisher::{OutgoingMessage, RabbitmqPublisher};
 pub use settings::{QueueType, RabbitmqSettings};
 pub use source::RabbitmqSource;

@@ -7,7 +7,7 @@
 //! - `logs`: how far logs were counted (`LogPositions`).
 //! - `shards`: makes shards and says where they stand (`AccumulatorShards`).
 //! - `generations`, with `sweep`: seals, reads and deletes (`GenerationStore`).
-//! - `ledger`, `registry`, `reader`: the books (`UsageLedger`, `ShardRegistry`, `UsageReader`).
+//! - `ledger`, `registry`, `reader`, `queries`: the books (`UsageLedger`, `ShardRegistry`, `UsageReader`, `UsageQueries`).
 //! - `dead_letters`: what was refused (`DeadLetters`).
 //! - `inbox`, with `inbox_claims`: events on their way to be counted (`Inbox`); `api_keys`: who may call (`ApiKeys`).
 //! - `file`: the connections; `fault`: what is worth trying again; `service_lock`: one long-running service a file.
@@ -25,9 +25,11 @@ mod inbox;
 mod inbox_claims;
 mod ledger;
 mod logs;
+mod queries;
 mod reader;
 mod registry;
 mod service_lock;
+mod settings;
 mod shards;
 mod sink;
 mod sweep;

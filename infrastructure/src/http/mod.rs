@@ -1,0 +1,34 @@
+//! The HTTP API: what is sent and asked over HTTP, its document, and the dashboard.
+//!
+//! - `settings`, `state`: what the handlers work with.
+//! - `server`: accepts connections, within limits, and ends gracefully.
+//! - `router`: every route with its guard, and what all answers have in common.
+//! - `problem`: errors as RFC 9457 says.
+//! - [`auth`]: who may do what: login, tokens, sessions, API keys.
+//! - `login`, `pulses`, `totals`, `usage`, `webhooks`, `keys`, `health`: the routes for programs, `docs`: their document.
+//! - `dashboard`: the pages for people.
+
+pub mod auth;
+mod dashboard;
+mod docs;
+mod filter;
+mod health;
+mod keys;
+mod login;
+mod problem;
+mod pulses;
+mod router;
+mod server;
+mod settings;
+mod state;
+#[cfg(test)]
+mod tests;
+mod totals;
+mod usage;
+mod webhooks;
+
+pub use auth::hash_password;
+pub use problem::Problem;
+pub use server::{bind, serve};
+pub use settings::{Credentials, HttpLimits, HttpSettings};
+pub use state::{HttpPorts, HttpState};
