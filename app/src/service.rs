@@ -48,8 +48,8 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
     let mut tasks = JoinSet::new();
     // Without a source there is nothing to wait for, unless somebody asked for the end.
     if !plan.sources.is_empty() || modes.until_idle.is_some() {
-        let decoder = service.settings.decoder(&plan.stores.ledger);
-        let route = |source: &Source| source.route(decoder.clone(), &service.backends);
+        let route =
+            |source: &Source| source.route(service.settings.decoder(&plan.stores.ledger), &service.backends);
         let routes = plan.sources.iter().map(route).collect::<Result<_, _>>()?;
         tasks.spawn(Arc::clone(&service).work(routes, modes.until_idle));
     }

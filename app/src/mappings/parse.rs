@@ -155,13 +155,11 @@ impl Reader<'_> {
         field: &str,
         options: &[&str],
     ) -> Option<Value> {
-        match pulse.get(field) {
-            Some(node) => self.value(field, node, options).map(|(value, _)| value),
-            None => {
-                self.fault(span.clone(), format!("{field} is missing: add {field} = {PLACE}"));
-                None
-            }
-        }
+        let Some(node) = pulse.get(field) else {
+            self.fault(span.clone(), format!("{field} is missing: add {field} = {PLACE}"));
+            return None;
+        };
+        self.value(field, node, options).map(|(value, _)| value)
     }
 
     fn identity(

@@ -93,10 +93,10 @@ mod tests {
             let delivery = Delivery {
                 partition: PartitionId(0),
                 sequence: number,
-                log: None,
                 body,
                 envelope,
                 received_at,
+                log: None,
             };
             let mut items = Vec::new();
             decoder.decode(&delivery, &mut items);

@@ -122,19 +122,6 @@ impl Default for Decoder {
 impl Decoder {
     /// Reads a message and appends a verdict for each pulse in it: at least one.
     pub fn decode(&self, delivery: &Delivery, out: &mut Vec<Item>) {
-        if self.anonymous == Anonymous::Reject && self.counts_by_place(delivery) {
-            // The place is an identity.
-            Self { anonymous: Anonymous::Accept, ..self.clone() }.decode_items(delivery, out);
-        } else {
-            self.decode_items(delivery, out);
-        }
-    }
-
-    fn counts_by_place(&self, delivery: &Delivery) -> bool {
-        delivery.log.is_some() && self.dedupe.by_offset()
-    }
-
-    fn decode_items(&self, delivery: &Delivery, out: &mut Vec<Item>) {
         match self.take_apart(delivery) {
             Ok((form, body::Items::One(text))) => out.push(self.item(delivery, form, text, 0)),
             Ok((form, body::Items::Many(texts))) => {
@@ -164,29 +151,35 @@ impl Decoder {
     }
 
     fn item(&self, delivery: &Delivery, form: Form, text: &str, index: u32) -> Item {
-        let start = text.as_ptr() as usize - delivery.body.as_ptr() as usize;
-        Item {
-            index: Some(index),
-            bytes: start..start + text.len(),
-            pulse: self.checked(delivery, form, text, index),
+        let placed = delivery.log.is_some() && self.dedupe.by_offset();
+        let anonymous = if placed { Anonymous::Accept } else { self.anonymous };
+        let read = self.read(delivery, form, text, index, anonymous);
+        let mut pulse = read.and_then(|pulse| self.sku_rule.check(pulse));
+        if placed && self.dedupe == Dedupe::Offset {
+            pulse = pulse.map(|pulse| Pulse { identity: None, ..pulse });
         }
+        let start = text.as_ptr() as usize - delivery.body.as_ptr() as usize;
+        Item { index: Some(index), bytes: start..start + text.len(), pulse }
     }
 
-    fn checked(&self, delivery: &Delivery, form: Form, text: &str, index: u32) -> Result<Pulse, Rejection> {
-        let pulse = self.sku_rule.check(self.read(delivery, form, text, index)?)?;
-        let by_place_alone = self.dedupe == Dedupe::Offset && self.counts_by_place(delivery);
-        Ok(if by_place_alone { Pulse { identity: None, ..pulse } } else { pulse })
-    }
-
-    fn read(&self, delivery: &Delivery, form: Form, text: &str, index: u32) -> Result<Pulse, Rejection> {
+    fn read(
+        &self,
+        delivery: &Delivery,
+        form: Form,
+        text: &str,
+        index: u32,
+        anonymous: Anonymous,
+    ) -> Result<Pulse, Rejection> {
         let Delivery { envelope, received_at, .. } = delivery;
         match (form.event(envelope, text)?, &self.format) {
             (None, Format::Mapping(mapping)) => {
-                mapping.read(&mut Message::plain(text, envelope)?, index, *received_at, self)
+                let mut message = Message::plain(text, envelope)?;
+                mapping.read(&mut message, index, *received_at, self, anonymous)
             }
-            (None, _) => pulse::read(text, index, envelope, *received_at, self),
+            (None, _) => pulse::read(text, index, envelope, *received_at, self, anonymous),
             (Some(event), Format::Mapping(mapping)) if mapping.reads_cloud_events => {
-                mapping.read(&mut Message::event(&event, envelope), index, *received_at, self)
+                let mut message = Message::event(&event, envelope);
+                mapping.read(&mut message, index, *received_at, self, anonymous)
             }
             (Some(event), _) => cloud_events::read(&event, *received_at, self),
         }

@@ -1,7 +1,7 @@
 //! Reading one native pulse: a JSON object with known fields.
 
 use super::{
-    Decoder,
+    Anonymous, Decoder,
     body::Raw,
     fields::{
         DEPTH_MAX, amount, check_age, id_text, is_too_deep, name, required, shortened, stand_in_identity,
@@ -25,6 +25,7 @@ pub(super) fn read(
     envelope: &Envelope,
     received_at: Timestamp,
     decoder: &Decoder,
+    anonymous: Anonymous,
 ) -> Result<Pulse, Rejection> {
     let wire = WirePulse::parse("a pulse", text)?;
     let occurred_at = wire.occurred_at.map(|value| time("occurred_at", value)).transpose()?;
@@ -38,7 +39,7 @@ pub(super) fn read(
         amount: amount("used_amount", required("used_amount", wire.used_amount)?)?,
         identity: match wire.id {
             Some(id) => Some(PulseIdentity::Id(id_text("id", &string("id", id)?)?)),
-            None => stand_in_identity(index, envelope, decoder.anonymous)?,
+            None => stand_in_identity(index, envelope, anonymous)?,
         },
         occurred_at,
         hour: HourWindow::of(occurred_at.unwrap_or(received_at)),

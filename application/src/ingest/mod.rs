@@ -46,6 +46,8 @@ use tracing::{debug, info};
 
 /// How often an idle engine looks whether the last of its work is settled.
 const IDLE_CHECK: Duration = Duration::from_millis(50);
+/// A source that neither answers nor fails for this long has nothing to give.
+const OPEN_LIMIT: Duration = Duration::from_mins(1);
 /// How long a failed engine may take to settle what it had finished.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
@@ -279,7 +281,9 @@ impl IngestPulses {
         let Some(idle) = self.limits.until_idle else {
             return std::future::pending().await;
         };
-        join_all(routes.iter().map(|route| route.opened.cancelled())).await;
+        let opened = join_all(routes.iter().map(|route| route.opened.cancelled()));
+        // Either way the idle time decides from here on.
+        let _ = timeout(OPEN_LIMIT, opened).await;
         loop {
             let quiet_since = self.tally.last_received();
             sleep_until(quiet_since + idle).await;

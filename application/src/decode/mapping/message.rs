@@ -62,20 +62,18 @@ impl<'a> Message<'a> {
     }
 
     fn child(&mut self, text: &'a str, token: &str) -> Result<Option<&'a str>, Rejection> {
-        let read = self.levels.iter().position(|(address, _)| *address == text.as_ptr());
-        let place = match read {
-            Some(place) => place,
-            None => {
-                let level = match text.as_bytes().first() {
-                    Some(b'[') => Level::Array(serde_json::from_str(text).map_err(|error| {
-                        Rejection::new(Reason::Malformed, shortened(&format!("not JSON: {error}")))
-                    })?),
-                    Some(b'{') => Level::Object(object::fields("JSON", text)?),
-                    _ => return Ok(None),
-                };
-                self.levels.push((text.as_ptr(), level));
-                self.levels.len() - 1
-            }
+        let place = if let Some(place) = self.levels.iter().position(|(at, _)| *at == text.as_ptr()) {
+            place
+        } else {
+            let level = match text.as_bytes().first() {
+                Some(b'[') => Level::Array(serde_json::from_str(text).map_err(|error| {
+                    Rejection::new(Reason::Malformed, shortened(&format!("not JSON: {error}")))
+                })?),
+                Some(b'{') => Level::Object(object::fields("JSON", text)?),
+                _ => return Ok(None),
+            };
+            self.levels.push((text.as_ptr(), level));
+            self.levels.len() - 1
         };
         Ok(match &self.levels[place].1 {
             Level::Object(fields) => fields.get(token).copied(),

@@ -12,7 +12,7 @@ pub use pick::{Pick, PickError, Pointer, Template};
 pub(super) use message::Message;
 
 use super::{
-    Decoder,
+    Anonymous, Decoder,
     fields::{
         amount, amount_text, check_age, id_text, invalid, name_text, required, shortened, stand_in_identity,
     },
@@ -114,6 +114,7 @@ impl Mapping {
         index: u32,
         received_at: Timestamp,
         decoder: &Decoder,
+        anonymous: Anonymous,
     ) -> Result<Pulse, Rejection> {
         self.check(message)?;
         let occurred_at = match &self.occurred_at {
@@ -128,7 +129,7 @@ impl Mapping {
             },
         };
         let identity = match &self.identity {
-            Identity::None => stand_in_identity(index, message.envelope(), decoder.anonymous)?,
+            Identity::None => stand_in_identity(index, message.envelope(), anonymous)?,
             Identity::Value(value) => {
                 Some(PulseIdentity::Id(id_text(&value.label, &value.required(message)?)?))
             }
