@@ -2,4 +2,5 @@
 
 pub mod accumulator;
 pub mod ledger;
+pub mod refused;
 pub mod source;

@@ -4,6 +4,7 @@
 
 mod accumulator;
 mod api_keys;
+mod backlog;
 mod dead_letters;
 mod error;
 mod inbox;
@@ -11,10 +12,12 @@ mod ledger;
 mod source;
 
 pub use accumulator::{
-    AccumulatorShards, Batch, GenerationStore, Outcome, PulseSink, SealedGeneration, ShardBirth, ShardState,
+    AccumulatorShards, Batch, GenerationStore, Outcome, PulseSink, SealedGeneration, ShardBirth, ShardCounts,
+    ShardState,
 };
 pub use api_keys::{ApiKey, ApiKeys, Scope};
-pub use dead_letters::{DeadLetter, DeadLetters};
+pub use backlog::Backlog;
+pub use dead_letters::{DeadLetter, DeadLetters, RefusedPulses, StoredLetter};
 pub use error::{PortError, PortErrorKind};
 pub use inbox::{Inbox, InboxDepth, InboxEntry, InboxEvent, InboxFilter, InboxStatus, Retried, Stored};
 pub use ledger::{
@@ -28,7 +31,8 @@ pub use source::{Delivery, Envelope, PartitionId, PulseSource, Received, Waterma
 pub use {
     accumulator::{MockAccumulatorShards, MockGenerationStore, MockPulseSink},
     api_keys::MockApiKeys,
-    dead_letters::MockDeadLetters,
+    backlog::MockBacklog,
+    dead_letters::{MockDeadLetters, MockRefusedPulses},
     inbox::MockInbox,
     ledger::{MockShardRegistry, MockUsageQueries, MockUsageReader},
     source::MockPulseSource,

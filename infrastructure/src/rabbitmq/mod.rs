@@ -24,6 +24,7 @@ mod connection;
 mod dead_letters;
 mod envelope;
 mod error;
+mod observer;
 mod outlet;
 mod publisher;
 mod settings;
@@ -32,6 +33,7 @@ mod topology;
 mod transport;
 
 pub use dead_letters::{RabbitmqDeadLetters, header};
+pub use observer::RabbitmqObserver;
 pub use publisher::{OutgoingMessage, RabbitmqPublisher};
 pub use settings::{QueueType, RabbitmqSettings};
 pub use source::RabbitmqSource;

@@ -10,6 +10,16 @@ pub(super) fn text(time: Timestamp) -> String {
         .map_or_else(|| time.seconds().to_string(), |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
+/// What [`text`] wrote; `None` for anything else.
+pub(super) fn parse(text: &str) -> Option<Timestamp> {
+    match text.parse() {
+        Ok(seconds) => Some(Timestamp::new(seconds, 0)),
+        Err(_) => DateTime::parse_from_rfc3339(text)
+            .ok()
+            .map(|time| Timestamp::new(time.timestamp(), time.timestamp_subsec_nanos())),
+    }
+}
+
 /// Milliseconds since 1970, held at the ends of 64 bits.
 pub(super) fn milliseconds(time: Timestamp) -> i64 {
     time.seconds().saturating_mul(1_000).saturating_add(i64::from(time.nanos() / 1_000_000))
@@ -51,6 +61,10 @@ mod tests {
         assert_eq!(text(Timestamp::new(1_768_046_400, 0)), "2026-01-10T12:00:00Z");
         assert_eq!(text(Timestamp::new(1_768_046_400, 5)), "2026-01-10T12:00:00.000000005Z");
         assert_eq!(text(Timestamp::new(i64::MAX, 0)), i64::MAX.to_string());
+        for time in [Timestamp::new(1_768_046_400, 5), Timestamp::new(-1, 0), Timestamp::new(i64::MAX, 0)] {
+            assert_eq!(parse(&text(time)), Some(time));
+        }
+        assert_eq!(parse("yesterday"), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One shard in memory: its generations and the identities it remembers.
 
-use crate::ports::{Batch, Outcome, SealedGeneration, ShardBirth, ShardState, UsageRow};
+use crate::ports::{Batch, Outcome, SealedGeneration, ShardBirth, ShardCounts, ShardState, UsageRow};
 use domain::{Fingerprint, PulseDigest, Shard, Timestamp, UsageKey, UsageTotal, UsageTotals};
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
@@ -22,6 +22,7 @@ pub(super) struct MemoryShard {
     buckets: Vec<Bucket>,
     clock: Clock,
     last_batches: HashMap<u64, u64>,
+    counts: ShardCounts,
 }
 
 #[derive(Debug)]
@@ -75,6 +76,7 @@ impl MemoryShard {
             buckets: vec![Bucket::new(0)],
             clock: Clock { elapsed: 0, latest: milliseconds(birth.now) },
             last_batches: HashMap::new(),
+            counts: ShardCounts::default(),
         }
     }
 
@@ -86,6 +88,7 @@ impl MemoryShard {
             sequence: self.sequence,
             deleted: self.deleted,
             active: self.total_of(self.generation),
+            counts: self.counts,
         }
     }
 
@@ -129,8 +132,14 @@ impl MemoryShard {
                     }
                 }
             };
-            if outcome == Outcome::Counted && !repeated {
-                self.rows.entry(self.generation).or_default().add(pulse);
+            match outcome {
+                _ if repeated => {}
+                Outcome::Counted => {
+                    self.rows.entry(self.generation).or_default().add(pulse);
+                    self.counts.counted += 1;
+                    self.counts.anonymous += u64::from(pulse.identity.is_none());
+                }
+                Outcome::Duplicate | Outcome::Conflict => self.counts.duplicates += 1,
             }
             outcomes.push(outcome);
         }
