@@ -1,12 +1,13 @@
 //! What the ingestor does, and the ports it does it through. No driver crate is used here.
 //!
 //! [`ingest`] counts pulses, [`flush_usage`] moves the counts into the books, [`open_shards`] notices lost storage,
-//! [`report_usage`] tells what was used.
+//! [`report_usage`] tells what was used, [`overview`] how it goes.
 
 pub mod decode;
 pub mod flush_usage;
 pub mod ingest;
 pub mod open_shards;
+pub mod overview;
 pub mod ports;
 pub mod report_usage;
 pub mod retry;

@@ -17,8 +17,12 @@ use lapin::{
     options::{BasicGetOptions, QueueDeclareOptions},
     types::FieldTable,
 };
-use std::ops::AsyncFnOnce;
-use tokio::sync::Mutex;
+use std::{ops::AsyncFnOnce, time::Duration};
+use tokio::{sync::Mutex, time::sleep};
+
+/// How often, and after how long each time, letters that were given back are looked for.
+const RETURN_CHECKS: u32 = 20;
+const RETURN_CHECK: Duration = Duration::from_millis(25);
 
 /// Looks over one connection of its own, which it opens when it is needed and gives up after any error.
 pub struct RabbitmqObserver {
@@ -107,6 +111,14 @@ impl RefusedPulses for RabbitmqObserver {
                 }
             }
             within(CALL_LIMIT, OPERATION, channel.close(200, "done".into())).await?;
+            // The broker answers to the close before all of them are back, and would count too few.
+            for _ in 0..RETURN_CHECKS {
+                let back = ready(OPERATION, link, queue).await?.and_then(|back| usize::try_from(back).ok());
+                if back.is_none_or(|back| back >= letters.len()) {
+                    break;
+                }
+                sleep(RETURN_CHECK).await;
+            }
             Ok(letters)
         })
         .await
