@@ -1,8 +1,9 @@
 //! What the ingestor does, and the ports it does it through. No driver crate is used here.
 //!
 //! [`ingest`] counts pulses, [`flush_usage`] moves the counts into the books, [`open_shards`] notices lost storage,
-//! [`report_usage`] tells what was used, [`overview`] how it goes.
+//! [`report_usage`] tells what was used, [`overview`] how it goes, [`api_keys`] lets services in.
 
+pub mod api_keys;
 pub mod decode;
 pub mod flush_usage;
 pub mod ingest;

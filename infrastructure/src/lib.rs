@@ -1,6 +1,7 @@
 //! How the ingestor talks to the world: one folder a technology, one file a port that it implements.
 
 pub mod file;
+pub mod http;
 pub mod postgres;
 pub mod rabbitmq;
 pub mod redis;

@@ -8,6 +8,7 @@ mod backlog;
 mod dead_letters;
 mod error;
 mod inbox;
+mod intake;
 mod ledger;
 mod source;
 
@@ -20,6 +21,7 @@ pub use backlog::Backlog;
 pub use dead_letters::{DeadLetter, DeadLetters, RefusedPulses, StoredLetter};
 pub use error::{PortError, PortErrorKind};
 pub use inbox::{Inbox, InboxDepth, InboxEntry, InboxEvent, InboxFilter, InboxStatus, Retried, Stored};
+pub use intake::{IntakeMessage, PulseIntake};
 pub use ledger::{
     FlushReceipt, FlushRecord, GroupBy, LedgerPage, LedgerRow, Registration, ShardMark, ShardRecord,
     ShardRegistry, ShardStatus, UsageFilter, UsageLedger, UsageQueries, UsageReader, UsageRow, UsageRows,
@@ -34,6 +36,7 @@ pub use {
     backlog::MockBacklog,
     dead_letters::{MockDeadLetters, MockRefusedPulses},
     inbox::MockInbox,
+    intake::MockPulseIntake,
     ledger::{MockShardRegistry, MockUsageQueries, MockUsageReader},
     source::MockPulseSource,
 };

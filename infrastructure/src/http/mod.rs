@@ -1,0 +1,22 @@
+//! The HTTP API: what is sent and asked over HTTP, its document, and the dashboard.
+//!
+//! - `settings`, `state`: what the handlers work with.
+//! - `server`: accepts connections, within limits, and ends gracefully.
+//! - `router`: every route with its guard, and what all answers have in common.
+//! - `problem`: errors as RFC 9457 says.
+//! - [`auth`]: who may do what: login, tokens, sessions, API keys.
+//! - `dashboard`: the pages for people.
+
+pub mod auth;
+mod dashboard;
+mod login;
+mod problem;
+mod router;
+mod server;
+mod settings;
+mod state;
+
+pub use problem::Problem;
+pub use server::{bind, serve};
+pub use settings::{Credentials, HttpLimits, HttpSettings};
+pub use state::{HttpPorts, HttpState};

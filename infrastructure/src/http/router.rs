@@ -1,0 +1,124 @@
+//! Every route with its guard, and what all answers have in common.
+
+use super::{HttpState, Problem, auth, dashboard, login, problem::MEDIA_TYPE};
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::{DefaultBodyLimit, Request, rejection::JsonRejection},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    middleware::{Next, from_fn, from_fn_with_state},
+    response::{IntoResponse, Response},
+};
+use tower::ServiceBuilder;
+use tower_http::{
+    ServiceBuilderExt,
+    request_id::MakeRequestUuid,
+    timeout::TimeoutLayer,
+    trace::{DefaultMakeSpan, TraceLayer},
+};
+use tracing::Level;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// How much of a plain text of the framework is read to be told as a problem.
+const TEXT_BYTES_MAX: usize = 4_096;
+
+/// The whole service.
+pub(super) fn router(state: HttpState) -> Router {
+    let limits = state.settings.limits;
+    let (api, _document) = api(&state).split_for_parts();
+    let common = ServiceBuilder::new()
+        .set_x_request_id(MakeRequestUuid)
+        .layer(
+            TraceLayer::new_for_http()
+                .make_span_with(DefaultMakeSpan::new().level(Level::DEBUG))
+                .on_failure(()),
+        )
+        .propagate_x_request_id()
+        .layer(from_fn(secure))
+        .layer(from_fn(tell_problems))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, limits.timeout));
+    api.merge(dashboard::routes())
+        .fallback(async || Problem::not_found("there is no such page"))
+        .layer(DefaultBodyLimit::max(limits.body_max))
+        .layer(common)
+        .with_state(state)
+}
+
+/// The routes for programs, and their document.
+fn api(state: &HttpState) -> OpenApiRouter<HttpState> {
+    let public = OpenApiRouter::new().routes(routes!(login::login));
+    OpenApiRouter::with_openapi(OpenApi::default()).merge(public)
+}
+
+/// Headers by which browsers keep pages from being framed, sniffed or fed from elsewhere.
+async fn secure(request: Request, next: Next) -> Response {
+    const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+                          object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'";
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (header::CACHE_CONTROL, "no-store"),
+    ] {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Says as a problem what the framework says as plain text, or not at all.
+async fn tell_problems(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    if !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    if content_type.is_some_and(|kind| kind == MEDIA_TYPE.as_bytes() || kind.starts_with(b"text/html")) {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let text = to_bytes(body, TEXT_BYTES_MAX).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let (code, words) = words(status);
+    let detail = if text.trim().is_empty() { words } else { text.trim() };
+    let mut told = Problem::new(status, code, detail).into_response();
+    for (name, value) in &parts.headers {
+        if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
+            told.headers_mut().append(name, value.clone());
+        }
+    }
+    told
+}
+
+fn words(status: StatusCode) -> (&'static str, &'static str) {
+    match status {
+        StatusCode::BAD_REQUEST => ("bad_request", "the request cannot be read"),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            ("method_not_allowed", "this page does not know the method; Allow says which it knows")
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            ("too_large", "the body has more bytes than HTTP_BODY_MAX allows: send it in parts")
+        }
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            ("unsupported_media_type", "the body is of a kind that is not read here")
+        }
+        StatusCode::SERVICE_UNAVAILABLE => {
+            ("timeout", "it took too long, and nothing is known about the effect: try again")
+        }
+        status if status.is_server_error() => ("internal", "the service has a fault"),
+        _ => ("refused", "the request is refused"),
+    }
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        let status = rejection.status();
+        let code = if status == StatusCode::UNPROCESSABLE_ENTITY { "invalid_field" } else { words(status).0 };
+        Self::new(status, code, rejection.body_text())
+    }
+}

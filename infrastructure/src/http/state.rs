@@ -1,0 +1,65 @@
+//! What every handler can reach.
+
+use super::{HttpSettings, auth::Authority};
+use application::{
+    decode::Decoder,
+    ports::{ApiKeys, Inbox, PortError, PulseIntake, UsageQueries},
+    report_usage::PendingUsage,
+};
+use domain::Timestamp;
+use std::{ops::Deref, sync::Arc};
+use tokio::sync::Semaphore;
+
+/// The ports that the handlers call.
+pub struct HttpPorts {
+    /// What to make of messages.
+    pub decoder: Decoder,
+    /// Takes pulses.
+    pub intake: Arc<dyn PulseIntake>,
+    /// Answers questions about the books.
+    pub queries: Arc<dyn UsageQueries>,
+    /// Where what is not flushed is found.
+    pub pending: PendingUsage,
+    /// Keeps webhooks.
+    pub inbox: Arc<dyn Inbox>,
+    /// Keeps the keys of services.
+    pub keys: Arc<dyn ApiKeys>,
+    /// The clock.
+    pub now: fn() -> Timestamp,
+}
+
+/// Shared by all handlers; cheap to clone.
+#[derive(Clone)]
+pub struct HttpState(Arc<Shared>);
+
+/// What [`HttpState`] derefs to.
+pub struct Shared {
+    /// The settings.
+    pub settings: HttpSettings,
+    /// The ports.
+    pub ports: HttpPorts,
+    /// Who may do what.
+    pub authority: Authority,
+    /// Places for bodies of pulses.
+    pub(super) ingests: Semaphore,
+}
+
+impl HttpState {
+    /// Ties the settings and the ports together.
+    ///
+    /// # Errors
+    /// Permanent where the credentials cannot be used.
+    pub fn new(settings: HttpSettings, ports: HttpPorts) -> Result<Self, PortError> {
+        let authority = Authority::new(&settings.credentials)?;
+        let ingests = Semaphore::new(settings.limits.ingests_max);
+        Ok(Self(Arc::new(Shared { settings, ports, authority, ingests })))
+    }
+}
+
+impl Deref for HttpState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
