@@ -3,6 +3,7 @@
 //! [`ingest`] counts pulses, [`flush_usage`] moves the counts into the books, [`open_shards`] notices lost storage,
 //! [`report_usage`] tells what was used, [`overview`] how it goes, [`api_keys`] lets services in.
 
+pub mod accept_pulses;
 pub mod api_keys;
 pub mod decode;
 pub mod flush_usage;
@@ -10,8 +11,10 @@ pub mod ingest;
 pub mod open_shards;
 pub mod overview;
 pub mod ports;
+pub mod query_usage;
 pub mod report_usage;
 pub mod retry;
+pub mod usage_windows;
 
 #[cfg(any(test, feature = "test-support"))]
 pub mod contract;

@@ -36,6 +36,9 @@ pub enum ReportError {
     /// The accumulator is not what the ledger knows it to be, so what is pending is unknown.
     #[error(transparent)]
     Storage(#[from] StorageFault),
+    /// More is pending than the caller can bear.
+    #[error("more than {0} totals are not yet flushed: ask for fewer, or again after the next flush")]
+    TooMany(usize),
 }
 
 /// What was used under one key.
@@ -57,7 +60,7 @@ impl ReportUsage {
     /// See [`ReportError`].
     pub async fn run(&self, filter: &UsageFilter) -> Result<BTreeMap<UsageKey, ReportedUsage>, ReportError> {
         let (generations, deleted) = match &self.pending {
-            Some(pending) => pending.read(filter).await?,
+            Some(pending) => pending.read(filter, usize::MAX).await?,
             None => (Vec::new(), Vec::new()),
         };
         let mut snapshot = self.reader.usage(filter).await?;
@@ -92,27 +95,95 @@ struct PendingGeneration {
     totals: UsageTotals,
 }
 
+/// How often what is pending is read anew because a flush came in between.
+const READINGS_MAX: usize = 3;
+
 impl PendingUsage {
-    /// What each generation holds that is not deleted, and up to which each shard has deleted them.
+    /// What is pending, and what `books` then reads of the books, both as of one moment: where a flush came in between,
+    /// both are read again.
+    ///
+    /// # Errors
+    /// See [`ReportError`]; also transient where flushes come one upon the other.
+    pub async fn beside<T>(
+        &self,
+        filter: &UsageFilter,
+        keys_max: usize,
+        books: impl AsyncFn(&UsageTotals) -> Result<T, PortError>,
+    ) -> Result<(UsageTotals, T), ReportError> {
+        for _ in 0..READINGS_MAX {
+            let (generations, deleted) = self.read(filter, keys_max).await?;
+            let mut totals = UsageTotals::default();
+            let shards: Vec<(usize, u64)> =
+                generations.iter().map(|generation| (generation.shard, generation.generation)).collect();
+            for (key, total) in generations.into_iter().flat_map(|generation| generation.totals) {
+                totals.add_total(key, total);
+            }
+            let read = books(&totals).await?;
+            let flushed = self.flushed().await?;
+            for (shard, deleted) in deleted {
+                check_books(shard, deleted, flushed.get(usize::from(shard.0)).copied().unwrap_or(0))?;
+            }
+            let was_flushed = |(shard, generation): &(usize, u64)| {
+                flushed.get(*shard).is_some_and(|flushed| generation <= flushed)
+            };
+            if !shards.iter().any(was_flushed) {
+                return Ok((totals, read));
+            }
+        }
+        let busy = PortError::transient("read what is not yet flushed", "flushes come one upon the other");
+        Err(busy.into())
+    }
+
+    /// The shards that hold anything that is not in the books.
+    ///
+    /// # Errors
+    /// See [`ReportError`].
+    pub async fn waiting(&self) -> Result<Vec<Shard>, ReportError> {
+        let mut waiting = Vec::new();
+        let Some(registration) = self.registry.registration().await? else { return Ok(waiting) };
+        for record in &registration.records {
+            let state = self.shards.inspect(record.shard).await?;
+            check_shard(&registration, record, state.as_ref())?;
+            let Some(state) = state else { continue };
+            if state.active.pulses > 0 || state.deleted.max(record.flushed) + 1 < state.generation {
+                waiting.push(record.shard);
+            }
+        }
+        Ok(waiting)
+    }
+
+    async fn flushed(&self) -> Result<Vec<u64>, PortError> {
+        let registration = self.registry.registration().await?;
+        let records = registration.into_iter().flat_map(|registration| registration.records);
+        Ok(records.map(|record| record.flushed).collect())
+    }
+
+    /// What each generation holds that is not in the books, and up to which each shard has deleted them.
     async fn read(
         &self,
         filter: &UsageFilter,
+        keys_max: usize,
     ) -> Result<(Vec<PendingGeneration>, Vec<(Shard, u64)>), ReportError> {
         let (mut pending, mut deleted) = (Vec::new(), Vec::new());
+        let mut room = keys_max;
         let Some(registration) = self.registry.registration().await? else { return Ok((pending, deleted)) };
         for record in &registration.records {
             let state = self.shards.inspect(record.shard).await?;
             check_shard(&registration, record, state.as_ref())?;
             let Some(state) = state else { continue };
             deleted.push((record.shard, state.deleted));
-            for generation in state.deleted + 1..=state.generation {
+            for generation in state.deleted.max(record.flushed) + 1..=state.generation {
                 let mut totals = UsageTotals::default();
                 let mut rows = read_all(&self.generations, record.shard, generation);
                 while let Some(rows) = rows.try_next().await? {
                     for row in rows.into_iter().filter(|row| filter.wants(&row.key)) {
                         totals.add_total(row.key, row.total);
                     }
+                    if totals.len() > room {
+                        return Err(ReportError::TooMany(keys_max));
+                    }
                 }
+                room -= totals.len();
                 pending.push(PendingGeneration { shard: usize::from(record.shard.0), generation, totals });
             }
         }

@@ -92,6 +92,21 @@ impl Rejection {
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into() }
     }
+
+    /// The field that it is about: the first word of the detail, for the reasons that are about one.
+    #[must_use]
+    pub fn field(&self) -> Option<&str> {
+        match self.reason {
+            Reason::MissingField
+            | Reason::InvalidField
+            | Reason::NotPositive
+            | Reason::OutOfRange
+            | Reason::TooPrecise
+            | Reason::TooOld
+            | Reason::TooFarAhead => self.detail.split(' ').next(),
+            Reason::Malformed | Reason::TooManyItems | Reason::Anonymous | Reason::Conflict => None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ pub(crate) use reference::{env_example, markdown};
 pub(crate) use stores::{Accumulator, Ledger, Stores, shown_url};
 
 use application::{
-    decode::{Anonymous, Decoder},
+    decode::{Anonymous, Decoder, Format},
     ingest::Limits,
 };
 use domain::ShardCount;
@@ -65,6 +65,8 @@ pub(crate) enum SourceKind {
 /// How messages are read and batched.
 #[derive(Clone, Debug)]
 pub(crate) struct Intake {
+    /// What the messages are.
+    pub(crate) format: Format,
     /// The most pulses in a batch: 1 to 4,000.
     pub(crate) batch_size: usize,
     /// How long a batch waits to become full.
@@ -122,10 +124,10 @@ impl Settings {
     }
 
     fn read(reader: &mut Reader<'_>) -> Self {
-        reader.required("PULSE_FORMAT", |text| (text == "pulse").then_some(()));
         let settings = Self {
             sources: reader.required("PULSE_SOURCES", source_list),
             intake: Intake {
+                format: reader.required("PULSE_FORMAT", format),
                 batch_size: reader.required("PULSE_BATCH_SIZE", number(1..=4_000)),
                 batch_linger: reader
                     .required("PULSE_BATCH_LINGER", duration(Duration::ZERO..=Duration::from_secs(1))),
@@ -181,6 +183,7 @@ impl Settings {
     /// What to make of messages.
     pub(crate) fn decoder(&self) -> Decoder {
         Decoder {
+            format: self.intake.format.clone(),
             anonymous: if self.counting.accept_anonymous { Anonymous::Accept } else { Anonymous::Reject },
             items_max: self.intake.items_max,
             age_max: self.counting.age_max,
@@ -236,6 +239,14 @@ fn source_list(text: &str) -> Option<Vec<SourceKind>> {
 
 fn one_of<T: Copy, const N: usize>(choices: [(&'static str, T); N]) -> impl Fn(&str) -> Option<T> {
     move |text| choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value)
+}
+
+fn format(text: &str) -> Option<Format> {
+    match text {
+        "pulse" => Some(Format::Pulse),
+        "cloudevents" => Some(Format::CloudEvents),
+        _ => None,
+    }
 }
 
 fn schedule(text: &str) -> Option<FlushSchedule> {

@@ -39,10 +39,12 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         name: "PULSE_FORMAT",
         group: WHAT,
         default: Some("pulse"),
-        allowed: "pulse",
+        allowed: "pulse or cloudevents",
         example: "",
         secret: false,
-        doc: "The format of the messages. `pulse` is the native one: a JSON object, an array of them, or one a line.",
+        doc: "The format of the messages. `pulse` is the native one: a JSON object, an array of them, or one a line. \
+              Messages that say themselves that they are CloudEvents 1.0, by their content type or their headers, are \
+              read as such whatever stands here; `cloudevents` is for those whose content type does not say so.",
     },
     Definition {
         name: "PULSE_SHARDS",

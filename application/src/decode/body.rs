@@ -16,11 +16,7 @@ pub(super) enum Items<'a> {
 
 /// Takes a body apart. The texts may still be anything: reading them is the next step.
 pub(super) fn items(body: &[u8], items_max: usize) -> Result<Items<'_>, Rejection> {
-    let text = std::str::from_utf8(body).map_err(|error| {
-        malformed(format!("the body is not UTF-8 from byte {} on; send JSON in UTF-8", error.valid_up_to()))
-    })?;
-    // RFC 8259, section 8.1: a byte order mark may be ignored.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = text(body)?;
     match text.trim_ascii_start().as_bytes().first() {
         None => Err(malformed("the body is empty; send a pulse, an array of pulses or one pulse a line")),
         Some(b'[') => array(text, items_max)
@@ -28,6 +24,14 @@ pub(super) fn items(body: &[u8], items_max: usize) -> Result<Items<'_>, Rejectio
         Some(_) if is_lines(text) => lines(text, items_max),
         Some(_) => Ok(Items::One(text.trim_ascii())),
     }
+}
+
+/// The body as text, without a byte order mark, which may be ignored (RFC 8259, section 8.1).
+pub(super) fn text(body: &[u8]) -> Result<&str, Rejection> {
+    let text = std::str::from_utf8(body).map_err(|error| {
+        malformed(format!("the body is not UTF-8 from byte {} on; send JSON in UTF-8", error.valid_up_to()))
+    })?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
 fn malformed(detail: impl Into<String>) -> Rejection {

@@ -1,15 +1,21 @@
 //! From the bytes of a message to pulses, or to the reason why not, one verdict for each pulse in it.
 
 mod body;
+mod cloud_events;
+mod fields;
+mod object;
 mod pulse;
 
 use crate::ports::Delivery;
+use cloud_events::Form;
 use domain::{Pulse, Rejection};
 use std::{ops::Range, time::Duration};
 
 /// What to make of messages.
 #[derive(Clone, Debug)]
 pub struct Decoder {
+    /// What the messages are, where they do not say themselves that they are `CloudEvents`.
+    pub format: Format,
     /// Whether pulses count that carry nothing to know them by.
     pub anonymous: Anonymous,
     /// The most pulses in one message; a message with more is refused whole.
@@ -18,6 +24,16 @@ pub struct Decoder {
     pub age_max: Option<Duration>,
     /// How far a pulse's own time may lie after its arrival.
     pub ahead_max: Duration,
+}
+
+/// What messages are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Native pulses.
+    #[default]
+    Pulse,
+    /// `CloudEvents` 1.0 in JSON, whatever the content type.
+    CloudEvents,
 }
 
 /// What becomes of pulses without an identity.
@@ -44,6 +60,7 @@ impl Default for Decoder {
     /// The defaults of the settings: anonymous pulses count, 1,000 pulses a message, any past, one hour ahead.
     fn default() -> Self {
         Self {
+            format: Format::Pulse,
             anonymous: Anonymous::Accept,
             items_max: 1_000,
             age_max: None,
@@ -55,10 +72,10 @@ impl Default for Decoder {
 impl Decoder {
     /// Reads a message and appends a verdict for each pulse in it: at least one.
     pub fn decode(&self, delivery: &Delivery, out: &mut Vec<Item>) {
-        match body::items(&delivery.body, self.items_max) {
-            Ok(body::Items::One(text)) => out.push(self.item(delivery, text, 0)),
-            Ok(body::Items::Many(texts)) => {
-                out.extend((0..).zip(texts).map(|(index, text)| self.item(delivery, text, index)));
+        match self.take_apart(delivery) {
+            Ok((form, body::Items::One(text))) => out.push(self.item(delivery, form, text, 0)),
+            Ok((form, body::Items::Many(texts))) => {
+                out.extend((0..).zip(texts).map(|(index, text)| self.item(delivery, form, text, index)));
             }
             Err(rejection) => {
                 out.push(Item { index: None, bytes: 0..delivery.body.len(), pulse: Err(rejection) });
@@ -66,12 +83,32 @@ impl Decoder {
         }
     }
 
-    fn item(&self, delivery: &Delivery, text: &str, index: u32) -> Item {
+    fn take_apart<'a>(&self, delivery: &'a Delivery) -> Result<(Form, body::Items<'a>), Rejection> {
+        let form = match Form::announced(&delivery.envelope)? {
+            Form::Plain if self.format == Format::CloudEvents => Form::Structured,
+            form => form,
+        };
+        let items = match form {
+            Form::Plain | Form::Structured => body::items(&delivery.body, self.items_max)?,
+            Form::Binary => body::Items::One(body::text(&delivery.body)?),
+        };
+        Ok((form, items))
+    }
+
+    fn item(&self, delivery: &Delivery, form: Form, text: &str, index: u32) -> Item {
         let start = text.as_ptr() as usize - delivery.body.as_ptr() as usize;
         Item {
             index: Some(index),
             bytes: start..start + text.len(),
-            pulse: pulse::read(text, index, &delivery.envelope, delivery.received_at, self),
+            pulse: self.read(delivery, form, text, index),
+        }
+    }
+
+    fn read(&self, delivery: &Delivery, form: Form, text: &str, index: u32) -> Result<Pulse, Rejection> {
+        let Delivery { envelope, received_at, .. } = delivery;
+        match form.event(envelope, text)? {
+            None => pulse::read(text, index, envelope, *received_at, self),
+            Some(event) => cloud_events::read(&event, *received_at, self),
         }
     }
 }

@@ -6,7 +6,7 @@
 //! - `sink`, with `batch` and `identities`: counts batches (`PulseSink`).
 //! - `shards`: makes shards and says where they stand (`AccumulatorShards`).
 //! - `generations`, with `sweep`: seals, reads and deletes (`GenerationStore`).
-//! - `ledger`, `registry`, `reader`: the books (`UsageLedger`, `ShardRegistry`, `UsageReader`).
+//! - `ledger`, `registry`, `reader`, `queries`: the books (`UsageLedger`, `ShardRegistry`, `UsageReader`, `UsageQueries`).
 //! - `dead_letters`: what was refused (`DeadLetters`).
 //! - `file`: the connections; `fault`: what is worth trying again; `service_lock`: one long-running service a file.
 
@@ -19,6 +19,7 @@ mod file;
 mod generations;
 mod identities;
 mod ledger;
+mod queries;
 mod reader;
 mod registry;
 mod service_lock;

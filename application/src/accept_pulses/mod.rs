@@ -1,0 +1,221 @@
+//! Pulses that somebody waits to have accepted: read, judged one by one, and handed on durably.
+
+mod group;
+
+pub use group::{GroupWriter, GroupedIntake, InboxIntake};
+
+use crate::{
+    decode::{Decoder, Item},
+    ports::{Delivery, Envelope, IntakeMessage, PartitionId, PortError, PulseIntake},
+};
+use domain::{PulseIdentity, Reason, Rejection, Timestamp};
+use std::sync::Arc;
+
+/// The use case.
+pub struct AcceptPulses {
+    /// What to make of messages: the same as the engine makes of them.
+    pub decoder: Decoder,
+    /// Where the good ones go.
+    pub intake: Arc<dyn PulseIntake>,
+}
+
+/// A body as it was sent.
+pub struct Submission {
+    /// The bytes.
+    pub body: Vec<u8>,
+    /// What was said beside it. Its message id, where the sender gave one, recognises a repetition.
+    pub envelope: Envelope,
+    /// A name for the message that no other has.
+    pub id: String,
+    /// When it arrived.
+    pub received_at: Timestamp,
+}
+
+/// What became of one pulse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Its place in the body, from 0.
+    pub index: u32,
+    /// Why it was not accepted; `None` where it is durable.
+    pub refused: Option<Rejection>,
+}
+
+/// Why nothing of a body was accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAccepted {
+    /// The body could not be taken apart, or was a single pulse that is no good.
+    #[error(transparent)]
+    Whole(#[from] Rejection),
+    /// None of its pulses.
+    #[error("none of the pulses is accepted")]
+    Each(Vec<Verdict>),
+    /// Nothing is known about the effect: the same body may be sent again.
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+impl AcceptPulses {
+    /// Hands on the pulses that are good, as one message; they are durable when it returns.
+    ///
+    /// A body of which every pulse is good goes on as it is, any other as an array of the good ones, each with its own
+    /// bytes. The same body sent again is safe where its pulses have ids, or where it has a message id.
+    ///
+    /// # Errors
+    /// See [`NotAccepted`].
+    pub async fn run(&self, submission: Submission) -> Result<Vec<Verdict>, NotAccepted> {
+        let Submission { body, envelope, id, received_at } = submission;
+        let delivery = Delivery { partition: PartitionId(0), sequence: 0, body, envelope, received_at };
+        let mut items = Vec::new();
+        self.decoder.decode(&delivery, &mut items);
+        let verdicts = verdicts(&delivery, &items)?;
+        let body = if verdicts.iter().all(|verdict| verdict.refused.is_none()) {
+            delivery.body
+        } else {
+            array_of_good(&delivery.body, &items)
+        };
+        let mut envelope = delivery.envelope;
+        // Pulses without an id are then known by the message when it comes twice from the intake.
+        envelope.message_id.get_or_insert_with(|| id.clone());
+        self.intake.take(&[IntakeMessage { id, body, envelope, received_at }]).await?;
+        Ok(verdicts)
+    }
+}
+
+fn verdicts(delivery: &Delivery, items: &[Item]) -> Result<Vec<Verdict>, NotAccepted> {
+    if let [Item { index, pulse: Err(rejection), .. }] = items
+        && (index.is_none() || !is_array(&delivery.body))
+    {
+        return Err(rejection.clone().into());
+    }
+    let refused = |item: &Item| item.pulse.as_ref().err().cloned();
+    let mut verdicts: Vec<Verdict> = (0..)
+        .zip(items)
+        .map(|(place, item)| Verdict { index: item.index.unwrap_or(place), refused: refused(item) })
+        .collect();
+    let any_refused = verdicts.iter().any(|verdict| verdict.refused.is_some());
+    if any_refused && items.iter().any(is_known_by_its_place) {
+        // Leaving one out would move the others, and the same body sent again would count them twice.
+        for verdict in &mut verdicts {
+            verdict.refused.get_or_insert_with(|| {
+                Rejection::new(
+                    Reason::Anonymous,
+                    "pulses without an id are known by their place in the body, so all or none of it is accepted: \
+                     give them ids, or mend the others",
+                )
+            });
+        }
+    }
+    if verdicts.iter().all(|verdict| verdict.refused.is_some()) {
+        return Err(NotAccepted::Each(verdicts));
+    }
+    Ok(verdicts)
+}
+
+fn is_array(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"[")
+}
+
+fn is_known_by_its_place(item: &Item) -> bool {
+    matches!(&item.pulse, Ok(pulse) if matches!(pulse.identity, Some(PulseIdentity::Message { .. })))
+}
+
+fn array_of_good(body: &[u8], items: &[Item]) -> Vec<u8> {
+    let mut array = Vec::with_capacity(body.len() + 2);
+    for item in items.iter().filter(|item| item.pulse.is_ok()) {
+        array.push(if array.is_empty() { b'[' } else { b',' });
+        array.extend_from_slice(&body[item.bytes.clone()]);
+    }
+    array.push(b']');
+    array
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::MockPulseIntake;
+    use std::sync::Mutex;
+
+    const GOOD: &str = r#"{"id":"a","tenant":"t","product_sku":"s","used_amount":1,"use_unity":"u"}"#;
+    const NAMELESS: &str = r#"{"tenant":"t","product_sku":"s","used_amount":1,"use_unity":"u"}"#;
+    const BAD: &str = r#"{"tenant":"t","product_sku":"s","used_amount":0,"use_unity":"u"}"#;
+
+    /// What became of a body, and the messages that went on.
+    async fn accept(
+        body: &str,
+        message_id: Option<&str>,
+    ) -> (Result<Vec<Verdict>, NotAccepted>, Vec<IntakeMessage>) {
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&taken);
+        let mut intake = MockPulseIntake::new();
+        intake.expect_take().returning(move |messages| {
+            seen.lock().unwrap().extend_from_slice(messages);
+            Ok(())
+        });
+        let accept = AcceptPulses { decoder: Decoder::default(), intake: Arc::new(intake) };
+        let envelope = Envelope { message_id: message_id.map(str::to_owned), ..Envelope::default() };
+        let submission = Submission {
+            body: body.into(),
+            envelope,
+            id: "fresh".into(),
+            received_at: Timestamp::new(1_768_048_200, 0),
+        };
+        let result = accept.run(submission).await;
+        let taken = taken.lock().unwrap().clone();
+        (result, taken)
+    }
+
+    fn reasons(verdicts: &[Verdict]) -> Vec<Option<Reason>> {
+        verdicts.iter().map(|verdict| verdict.refused.as_ref().map(|refused| refused.reason)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_body_of_good_pulses_goes_on_as_it_is() {
+        for body in [GOOD.to_owned(), format!(" [{GOOD}, {GOOD}]"), format!("{GOOD}\n{GOOD}\n")] {
+            let (result, taken) = accept(&body, None).await;
+            assert!(result.unwrap().iter().all(|verdict| verdict.refused.is_none()), "{body}");
+            assert_eq!(taken.len(), 1);
+            assert_eq!((taken[0].body.as_slice(), taken[0].id.as_str()), (body.as_bytes(), "fresh"));
+            assert_eq!(taken[0].envelope.message_id.as_deref(), Some("fresh"));
+        }
+    }
+
+    #[tokio::test]
+    async fn of_a_mixed_body_the_good_ones_go_on_with_their_bytes() {
+        for body in [format!("[{GOOD}, 7,{BAD},{NAMELESS}]"), format!("{GOOD}\n7\n{BAD}\n{NAMELESS}")] {
+            let (result, taken) = accept(&body, None).await;
+            let wanted = [None, Some(Reason::Malformed), Some(Reason::NotPositive), None];
+            assert_eq!(reasons(&result.unwrap()), wanted);
+            assert_eq!(taken[0].body, format!("[{GOOD},{NAMELESS}]").into_bytes());
+        }
+    }
+
+    #[tokio::test]
+    async fn pulses_that_are_known_by_their_place_go_on_all_or_none() {
+        let (result, taken) = accept(&format!("[{BAD},{NAMELESS}]"), Some("retry-1")).await;
+        let Err(NotAccepted::Each(verdicts)) = result else { panic!("{result:?}") };
+        assert_eq!(reasons(&verdicts), [Some(Reason::NotPositive), Some(Reason::Anonymous)]);
+        assert!(taken.is_empty());
+        let (result, taken) = accept(&format!("[{GOOD},{NAMELESS}]"), Some("retry-1")).await;
+        assert_eq!(reasons(&result.unwrap()), [None, None]);
+        assert_eq!(taken[0].envelope.message_id.as_deref(), Some("retry-1"));
+        let (result, _) = accept(&format!("[{BAD},{GOOD}]"), Some("retry-1")).await;
+        assert_eq!(reasons(&result.unwrap()), [Some(Reason::NotPositive), None], "ids stand for themselves");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_good_at_all_goes_nowhere() {
+        for (body, reason) in
+            [(BAD, Reason::NotPositive), ("no", Reason::Malformed), ("[]", Reason::Malformed)]
+        {
+            let (result, taken) = accept(body, None).await;
+            assert!(
+                matches!(&result, Err(NotAccepted::Whole(refused)) if refused.reason == reason),
+                "{body}"
+            );
+            assert!(taken.is_empty());
+        }
+        let (result, taken) = accept(&format!("[{BAD}]"), None).await;
+        assert!(matches!(result, Err(NotAccepted::Each(verdicts)) if verdicts.len() == 1));
+        assert!(taken.is_empty());
+    }
+}

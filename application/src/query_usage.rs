@@ -1,0 +1,161 @@
+//! Questions about usage: a page of hourly totals, one of them, and sums over windows of time.
+
+use crate::{
+    ports::{FlushRecord, GroupBy, LedgerRow, PortError, UsageFilter, UsageQueries, UsageRow, WindowSum},
+    report_usage::{PendingUsage, ReportError},
+    usage_windows::{WindowError, WindowLength, window_bounds},
+};
+use chrono_tz::Tz;
+use domain::{HourWindow, Timestamp, UsageTotals};
+use std::{iter::once, sync::Arc};
+
+/// The most totals that are not yet flushed in one answer.
+pub const PENDING_KEYS_MAX: usize = 50_000;
+/// The most sums in one answer.
+pub const SUMS_MAX: u32 = 100_000;
+/// How many flushes are looked through for the last one of a shard.
+const FLUSHES_READ: u32 = 4_096;
+
+/// The use case.
+pub struct QueryUsage {
+    /// The books.
+    pub queries: Arc<dyn UsageQueries>,
+    /// What is not in the books yet.
+    pub pending: Arc<PendingUsage>,
+}
+
+/// An hourly total.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// It is counted and not yet in the books.
+    Pending(UsageRow),
+    /// It is in the books.
+    Billed(LedgerRow),
+}
+
+/// Some hourly totals, and how many there are in all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The totals.
+    pub entries: Vec<Entry>,
+    /// How many the filter wants.
+    pub total: u64,
+}
+
+/// Sums over windows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sums {
+    /// Where each window begins, and where the last one ends.
+    pub bounds: Vec<HourWindow>,
+    /// The sums, by window and group.
+    pub sums: Vec<WindowSum>,
+    /// Everything that was counted before this moment is in the books; `None` where nothing was ever flushed.
+    pub complete_until: Option<Timestamp>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The windows cannot be had.
+    #[error(transparent)]
+    Window(#[from] WindowError),
+    /// There are too many sums.
+    #[error(
+        "the answer has more than {SUMS_MAX} sums: ask for a shorter span, longer windows or fewer groups"
+    )]
+    TooManySums,
+    /// What is pending is unknown, or too much.
+    #[error(transparent)]
+    Pending(#[from] ReportError),
+}
+
+impl From<PortError> for QueryError {
+    fn from(error: PortError) -> Self {
+        Self::Pending(error.into())
+    }
+}
+
+impl QueryUsage {
+    /// The wanted totals from the `skip`-th on: first those that are pending, where they are asked for, then the books,
+    /// both in the order of their keys. A key that has both stands in both.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn page(
+        &self,
+        filter: &UsageFilter,
+        skip: u64,
+        limit: u32,
+        with_pending: bool,
+    ) -> Result<Page, QueryError> {
+        if !with_pending {
+            let page = self.queries.page(filter, skip, limit).await?;
+            return Ok(Page {
+                entries: page.rows.into_iter().map(Entry::Billed).collect(),
+                total: page.total,
+            });
+        }
+        let books = async |pending: &UsageTotals| {
+            let pending = pending.len() as u64;
+            let of_pending = u32::try_from(pending.saturating_sub(skip)).unwrap_or(u32::MAX).min(limit);
+            self.queries.page(filter, skip.saturating_sub(pending), limit - of_pending).await
+        };
+        let (pending, billed) = self.pending.beside(filter, PENDING_KEYS_MAX, books).await?;
+        let total = billed.total + pending.len() as u64;
+        let pending = pending.into_iter().map(|(key, total)| Entry::Pending(UsageRow { key, total }));
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+        let entries =
+            pending.skip(skip).take(limit as usize).chain(billed.rows.into_iter().map(Entry::Billed));
+        Ok(Page { entries: entries.collect(), total })
+    }
+
+    /// Sums of the books over the windows of a span; where the filter leaves an end open, the wanted rows make it.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn sums(
+        &self,
+        filter: &UsageFilter,
+        length: WindowLength,
+        zone: Tz,
+        group_by: GroupBy,
+        now: Timestamp,
+    ) -> Result<Sums, QueryError> {
+        // Before the sums: what is complete by now is in them.
+        let complete_until = self.complete_until(now).await?;
+        let mut sums = Sums { bounds: Vec::new(), sums: Vec::new(), complete_until };
+        let Some((first, last)) = self.span(filter).await? else { return Ok(sums) };
+        sums.bounds = window_bounds(length, zone, first, last)?;
+        if sums.bounds.len() > 1 {
+            sums.sums = self.queries.sums(filter, &sums.bounds, group_by, SUMS_MAX + 1).await?;
+        }
+        if sums.sums.len() > SUMS_MAX as usize { Err(QueryError::TooManySums) } else { Ok(sums) }
+    }
+
+    /// From where up to before where the sums reach.
+    async fn span(&self, filter: &UsageFilter) -> Result<Option<(HourWindow, HourWindow)>, PortError> {
+        if let (Some(from), Some(to)) = (filter.from, filter.to) {
+            return Ok(Some((from, to)));
+        }
+        let span = self.queries.span(filter).await?;
+        let after = |hour: HourWindow| HourWindow::from_number(hour.number().saturating_add(1));
+        Ok(span.map(|(first, last)| (filter.from.unwrap_or(first), filter.to.unwrap_or(after(last)))))
+    }
+
+    /// Up to when everything that was counted is in the books: now, but for shards that hold more, which are complete up
+    /// to their last flush.
+    async fn complete_until(&self, now: Timestamp) -> Result<Option<Timestamp>, QueryError> {
+        let waiting = self.pending.waiting().await?;
+        if waiting.is_empty() {
+            return Ok(Some(now));
+        }
+        let flushes = self.queries.flushes(FLUSHES_READ).await?;
+        let last = |shard| flushes.iter().find(|flush: &&FlushRecord| flush.shard == shard);
+        let each: Option<Vec<Timestamp>> =
+            waiting.into_iter().map(|shard| last(shard).map(|flush| flush.sealed_at)).collect();
+        Ok(each.and_then(|each| each.into_iter().chain(once(now)).min()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! Pages and sums beside what is pending.
