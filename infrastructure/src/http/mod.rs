@@ -16,6 +16,7 @@ mod server;
 mod settings;
 mod state;
 
+pub use dashboard::Dashboard;
 pub use problem::Problem;
 pub use server::{bind, serve};
 pub use settings::{Credentials, HttpLimits, HttpSettings};

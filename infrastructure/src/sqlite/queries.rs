@@ -16,7 +16,8 @@ use domain::{
 use sqlx::{Connection, FromRow, QueryBuilder, Sqlite};
 
 const OPERATION: &str = "ask the books of the embedded file";
-const ROW: &str = "SELECT id, tenant, product_sku, use_unity, hour, nanos_top, nanos_high, nanos_low, pulse_count,
+const ROW: &str =
+    "SELECT id, tenant, product_sku, use_unity, hour, nanos_top, nanos_high, nanos_low, pulse_count,
     created_at, updated_at FROM hourly_usage AS u WHERE true";
 /// The bounds are a JSON array; the windows come first, so that each is a range of the index by hour.
 const SUMS_FROM: &str = " AS use_unity,
@@ -66,7 +67,9 @@ impl UsageQueries for EmbeddedStore {
         query.push(")");
         let (first, last): (Option<i32>, Option<i32>) =
             query.build_query_as().fetch_one(&mut *reader).await.map_err(fault(OPERATION))?;
-        Ok(first.zip(last).map(|(first, last)| (HourWindow::from_number(first), HourWindow::from_number(last))))
+        Ok(first
+            .zip(last)
+            .map(|(first, last)| (HourWindow::from_number(first), HourWindow::from_number(last))))
     }
 
     async fn sums(
@@ -83,7 +86,9 @@ impl UsageQueries for EmbeddedStore {
         let mut query = QueryBuilder::new("SELECT number, ");
         query.push(tenant).push(" AS tenant, ").push(product_sku).push(" AS product_sku, use_unity");
         query.push(SUMS_FROM).push_bind(bounds);
-        query.push(")) AS windows CROSS JOIN hourly_usage AS u ON u.hour >= since AND u.hour < until WHERE true");
+        query.push(
+            ")) AS windows CROSS JOIN hourly_usage AS u ON u.hour >= since AND u.hour < until WHERE true",
+        );
         wanted(&mut query, filter);
         query.push(" GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4 LIMIT ").push_bind(i64::from(limit));
         let mut reader = self.file.reader(OPERATION).await?;
@@ -104,7 +109,8 @@ impl UsageQueries for EmbeddedStore {
         .fetch_all(&mut *reader)
         .await
         .map_err(fault(OPERATION))?;
-        let flushes = flushes.into_iter().map(|flush| flush.record().ok_or(Nonsense)).collect::<Result<_, _>>();
+        let flushes =
+            flushes.into_iter().map(|flush| flush.record().ok_or(Nonsense)).collect::<Result<_, _>>();
         flushes.map_err(refusal(OPERATION))
     }
 }
@@ -189,7 +195,10 @@ impl Sum {
             tenant: self.tenant.map(TenantId::new).transpose().ok()?,
             product_sku: self.product_sku.map(ProductSku::new).transpose().ok()?,
             use_unity: UsageUnit::new(self.use_unity).ok()?,
-            total: UsageTotal { amount: TotalAmount::from_nanos(nanos), pulses: count(self.pulse_count).ok()? },
+            total: UsageTotal {
+                amount: TotalAmount::from_nanos(nanos),
+                pulses: count(self.pulse_count).ok()?,
+            },
         })
     }
 }
