@@ -123,3 +123,6 @@ async fn dead_letters(State(state): State<HttpState>, Extension(User(user)): Ext
     let places = letters::letters(state.ports.dashboard.gather()).await;
     answer(StatusCode::OK, page(Place::DeadLetters, &user, &letters::content(&places)))
 }
+
+#[cfg(test)]
+mod tests;
