@@ -126,7 +126,7 @@ mod tests {
         let cut = StoredLetter { body_bytes: 5_000, ..letter(b"<script>\xff\x1b[2J") };
         let places = [Letters { name: "pulses.dead".to_owned(), answer: Ok((vec![cut], 1_234)) }];
         let page = content(&places).into_string();
-        assert!(page.contains("&lt;script&gt;\\xff\\u{1b}[2J\u{2026} and 4,988 more bytes"), "{page}");
+        assert!(page.contains("&lt;script&gt;\\xff\\u{1b}[2J\u{2026} and 4,987 more bytes"), "{page}");
         assert!(page.contains("not JSON: &lt;img src=x&gt;") && page.contains("1 of 1,234 shown"), "{page}");
         assert!(!page.contains("<script>") && !page.contains("<img"));
     }
