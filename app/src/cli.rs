@@ -118,6 +118,9 @@ pub(crate) enum Command {
   app populate --to rabbitmq --total-messages 10000 --duplicates 10 --seed 7 --count-out expected.csv
   app populate --to rabbitmq --from january.ndjson.gz")]
     Populate(Populate),
+    /// What messages of other shapes become.
+    #[command(subcommand)]
+    Mappings(Mappings),
     /// Print the reference of all settings as Markdown.
     #[command(after_help = "Example:
   app settings --env-example > .env")]
@@ -266,6 +269,46 @@ pub(crate) enum Target {
 pub(crate) enum Format {
     /// Native pulses.
     Pulse,
+}
+
+/// `app mappings`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Mappings {
+    /// List the mappings that come with the program.
+    List,
+    /// Print what each message of a sample becomes, or why it is refused; the exit code is 1 where one is.
+    #[command(after_help = "Examples:
+  app mappings test purchase mappings/samples/purchase.json
+  app mappings test my/mapping.toml sample.ndjson
+  echo '{\"id\":\"7\"}' | app mappings test event - --routing-key john.doe.event.created")]
+    Test(MappingsTest),
+}
+
+/// Arguments of `app mappings test`.
+#[derive(Args, Debug)]
+pub(crate) struct MappingsTest {
+    /// The mapping: a name, as PULSE_FORMAT takes it, or a file that ends in .toml.
+    pub(crate) file: String,
+
+    /// The body of a message: an object, an array, or one object a line; `-` is standard input.
+    pub(crate) sample: PathBuf,
+
+    /// The routing key that the message comes with.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) routing_key: Option<String>,
+
+    /// A header that it comes with; may be repeated.
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    pub(crate) headers: Vec<(String, String)>,
+
+    /// Its content type.
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) content_type: Option<String>,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// Arguments of `app settings`.

@@ -1,8 +1,9 @@
 //! Hours as users write and read them.
 
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use application::usage_windows::parse_bound as parse;
+use chrono::{DateTime, Utc};
 use clap::{Arg, Command, builder::TypedValueParser, error::ErrorKind};
-use domain::{HourWindow, Timestamp};
+use domain::HourWindow;
 use std::ffi::OsStr;
 
 /// Reads the bound of a span of hours: a date (midnight, UTC), or a full hour in RFC 3339.
@@ -26,20 +27,6 @@ impl TypedValueParser for HourBound {
             clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command)
         })
     }
-}
-
-fn parse(text: &str) -> Result<HourWindow, &'static str> {
-    let seconds = if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-        date.and_time(NaiveTime::MIN).and_utc().timestamp()
-    } else {
-        let time = DateTime::parse_from_rfc3339(text)
-            .map_err(|_| "is neither a date (2013-01-31) nor a time in RFC 3339 (2013-01-31T11:00:00Z)")?;
-        if time.timestamp() % 3_600 != 0 || time.timestamp_subsec_nanos() != 0 {
-            return Err("is not a full hour of UTC: totals are kept by the hour");
-        }
-        time.timestamp()
-    };
-    Ok(HourWindow::of(Timestamp::new(seconds, 0)))
 }
 
 /// The start of the hour in RFC 3339, as the ledger and its exports write it: `2013-01-02T11:00:00Z`.

@@ -7,6 +7,7 @@ mod health;
 mod hours;
 mod ingest;
 mod logging;
+mod mappings;
 mod populate;
 mod progress;
 mod service;
@@ -51,6 +52,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         io::stdout().write_all(text.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(Command::Mappings(command)) = &cli.command {
+        return mappings::run(command, &mut io::stdout());
+    }
     if cli.modes.any() == cli.command.is_some() {
         let usage = Cli::command().error(ErrorKind::MissingSubcommand, WHAT_TO_RUN);
         usage.exit();
@@ -82,7 +86,7 @@ async fn run_until_stopped(modes: Modes, command: Option<Command>, settings: Set
         Some(Command::Flush) => or_stopped(&stop, Box::pin(flush(&settings))).await,
         Some(Command::Migrate) => or_stopped(&stop, Box::pin(migrate(&settings))).await,
         Some(Command::Populate(arguments)) => populate::run(arguments, &settings, stop).await,
-        Some(Command::Settings(_) | Command::Health(_)) => Ok(()),
+        Some(Command::Settings(_) | Command::Mappings(_) | Command::Health(_)) => Ok(()),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     usage_windows::{WindowError, WindowLength, window_bounds},
 };
 use chrono_tz::Tz;
-use domain::{HourWindow, Timestamp, UsageTotals};
+use domain::{HourWindow, Timestamp};
 use std::{iter::once, sync::Arc};
 
 /// The most totals that are not yet flushed in one answer.
@@ -95,10 +95,10 @@ impl QueryUsage {
                 total: page.total,
             });
         }
-        let books = async |pending: &UsageTotals| {
-            let pending = pending.len() as u64;
+        let books = |pending: usize| {
+            let pending = pending as u64;
             let of_pending = u32::try_from(pending.saturating_sub(skip)).unwrap_or(u32::MAX).min(limit);
-            self.queries.page(filter, skip.saturating_sub(pending), limit - of_pending).await
+            self.queries.page(filter, skip.saturating_sub(pending), limit - of_pending)
         };
         let (pending, billed) = self.pending.beside(filter, PENDING_KEYS_MAX, books).await?;
         let total = billed.total + pending.len() as u64;

@@ -99,17 +99,20 @@ struct PendingGeneration {
 const READINGS_MAX: usize = 3;
 
 impl PendingUsage {
-    /// What is pending, and what `books` then reads of the books, both as of one moment: where a flush came in between,
-    /// both are read again.
+    /// What is pending, and what `books` then reads of the books, given how many totals are pending; both as of one
+    /// moment: where a flush came in between, both are read again.
     ///
     /// # Errors
     /// See [`ReportError`]; also transient where flushes come one upon the other.
-    pub async fn beside<T>(
+    pub async fn beside<T, F>(
         &self,
         filter: &UsageFilter,
         keys_max: usize,
-        books: impl AsyncFn(&UsageTotals) -> Result<T, PortError>,
-    ) -> Result<(UsageTotals, T), ReportError> {
+        books: impl Fn(usize) -> F,
+    ) -> Result<(UsageTotals, T), ReportError>
+    where
+        F: Future<Output = Result<T, PortError>>,
+    {
         for _ in 0..READINGS_MAX {
             let (generations, deleted) = self.read(filter, keys_max).await?;
             let mut totals = UsageTotals::default();
@@ -118,7 +121,7 @@ impl PendingUsage {
             for (key, total) in generations.into_iter().flat_map(|generation| generation.totals) {
                 totals.add_total(key, total);
             }
-            let read = books(&totals).await?;
+            let read = books(totals.len()).await?;
             let flushed = self.flushed().await?;
             for (shard, deleted) in deleted {
                 check_books(shard, deleted, flushed.get(usize::from(shard.0)).copied().unwrap_or(0))?;

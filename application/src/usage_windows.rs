@@ -66,6 +66,24 @@ pub fn window_bounds(
     }
 }
 
+/// Reads the bound of a span of hours: a date (midnight, UTC), or a full hour in RFC 3339.
+///
+/// # Errors
+/// What is wrong, to stand after the text: totals are hourly, so a bound within an hour is refused instead of moved.
+pub fn parse_bound(text: &str) -> Result<HourWindow, &'static str> {
+    let seconds = if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
+        date.and_time(NaiveTime::MIN).and_utc().timestamp()
+    } else {
+        let time = DateTime::parse_from_rfc3339(text)
+            .map_err(|_| "is neither a date (2013-01-31) nor a time in RFC 3339 (2013-01-31T11:00:00Z)")?;
+        if time.timestamp() % i64::from(SECONDS_PER_HOUR) != 0 || time.timestamp_subsec_nanos() != 0 {
+            return Err("is not a full hour of UTC: totals are kept by the hour");
+        }
+        time.timestamp()
+    };
+    Ok(HourWindow::of(Timestamp::new(seconds, 0)))
+}
+
 /// The hour as a time of the zone; `None` beyond the calendar.
 #[must_use]
 pub fn local_time(hour: HourWindow, zone: Tz) -> Option<DateTime<Tz>> {

@@ -2,6 +2,7 @@
 
 pub mod file;
 pub mod http;
+pub mod inbox;
 pub mod postgres;
 pub mod rabbitmq;
 pub mod redis;

@@ -14,6 +14,7 @@ pub(crate) use fault::{Fault, Faults};
 pub(crate) use reference::{env_example, markdown};
 pub(crate) use stores::{Accumulator, Ledger, Stores, shown_url};
 
+use crate::mappings::{self, NotFound};
 use application::{
     decode::{Anonymous, Decoder, Format},
     ingest::Limits,
@@ -25,7 +26,11 @@ use infrastructure::{
 };
 use read::{Reader, amqp_name, duration, number, server_url};
 use secrecy::SecretString;
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use stores::LedgerChoice;
 use tracing_subscriber::EnvFilter;
 
@@ -127,7 +132,7 @@ impl Settings {
         let settings = Self {
             sources: reader.required("PULSE_SOURCES", source_list),
             intake: Intake {
-                format: reader.required("PULSE_FORMAT", format),
+                format: read_format(reader),
                 batch_size: reader.required("PULSE_BATCH_SIZE", number(1..=4_000)),
                 batch_linger: reader
                     .required("PULSE_BATCH_LINGER", duration(Duration::ZERO..=Duration::from_secs(1))),
@@ -241,12 +246,26 @@ fn one_of<T: Copy, const N: usize>(choices: [(&'static str, T); N]) -> impl Fn(&
     move |text| choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value)
 }
 
-fn format(text: &str) -> Option<Format> {
-    match text {
-        "pulse" => Some(Format::Pulse),
-        "cloudevents" => Some(Format::CloudEvents),
-        _ => None,
-    }
+/// The format; of a mapping every fault is noted.
+fn read_format(reader: &mut Reader<'_>) -> Format {
+    reader.required("PULSE_FORMAT", format).unwrap_or_else(|faults| {
+        for fault in faults {
+            reader.fault("PULSE_FORMAT", fault);
+        }
+        Format::Pulse
+    })
+}
+
+fn format(text: &str) -> Option<Result<Format, Vec<String>>> {
+    Some(match text {
+        "pulse" => Ok(Format::Pulse),
+        "cloudevents" => Ok(Format::CloudEvents),
+        name => match mappings::find(name, Path::new(".")) {
+            Ok(mapping) => Ok(Format::Mapping(Arc::new(mapping))),
+            Err(NotFound::Faults(faults)) => Err(faults),
+            Err(NotFound::Unknown) => return None,
+        },
+    })
 }
 
 fn schedule(text: &str) -> Option<FlushSchedule> {

@@ -39,12 +39,15 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         name: "PULSE_FORMAT",
         group: WHAT,
         default: Some("pulse"),
-        allowed: "pulse or cloudevents",
+        allowed: "pulse, cloudevents, a mapping (event, openmeter, payment, purchase, task or one in the folder mappings), \
+                  or the path of a file that ends in .toml",
         example: "",
         secret: false,
         doc: "The format of the messages. `pulse` is the native one: a JSON object, an array of them, or one a line. \
               Messages that say themselves that they are CloudEvents 1.0, by their content type or their headers, are \
-              read as such whatever stands here; `cloudevents` is for those whose content type does not say so.",
+              read as such whatever stands here; `cloudevents` is for those whose content type does not say so. A mapping is for messages of another \
+              shape: NAME is `mappings/NAME.toml` in the working directory, or else the one of this name that comes \
+              with the program (docs/mappings.md).",
     },
     Definition {
         name: "PULSE_SHARDS",

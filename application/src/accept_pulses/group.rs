@@ -12,6 +12,7 @@ const OPERATION: &str = "hand pulses on";
 /// An intake that gathers what many callers hand on at the same time.
 pub struct GroupedIntake {
     waiting: mpsc::Sender<Waiting>,
+    intake: Arc<dyn PulseIntake>,
 }
 
 /// Takes the steps of a [`GroupedIntake`]: somebody must run it.
@@ -30,7 +31,7 @@ impl GroupedIntake {
     #[must_use]
     pub fn before(intake: Arc<dyn PulseIntake>) -> (Self, GroupWriter) {
         let (sender, receiver) = mpsc::channel(CALLERS_MAX);
-        (Self { waiting: sender }, GroupWriter { waiting: receiver, intake })
+        (Self { waiting: sender, intake: Arc::clone(&intake) }, GroupWriter { waiting: receiver, intake })
     }
 }
 
@@ -42,6 +43,10 @@ impl PulseIntake for GroupedIntake {
         let waiting = Waiting { messages: messages.to_vec(), answer: sender };
         self.waiting.send(waiting).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
+    }
+
+    async fn check(&self) -> Result<(), PortError> {
+        self.intake.check().await
     }
 }
 
@@ -100,6 +105,10 @@ impl PulseIntake for InboxIntake {
                 Err(PortError::permanent(OPERATION, format!("two messages have the name {}", message.id)))
             }
         }
+    }
+
+    async fn check(&self) -> Result<(), PortError> {
+        self.inbox.depth().await.map(|_| ())
     }
 }
 

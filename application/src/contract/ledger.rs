@@ -74,18 +74,18 @@ macro_rules! ledger_contract {
 }
 
 const ACCUMULATOR: AccumulatorId = AccumulatorId::from_bytes([7; 16]);
-const SHARD: Shard = Shard(2);
+pub(super) const SHARD: Shard = Shard(2);
 const SEALED_AT: Timestamp = Timestamp::new(1_768_046_400, 250_000_000);
 
 /// A ledger that knows [`ACCUMULATOR`] with four shards.
-async fn registered<B: FreshBooks>(books: &B) -> B::Ledger {
+pub(super) async fn registered<B: FreshBooks>(books: &B) -> B::Ledger {
     let ledger = books.open().await;
     let shards = ShardCount::new(4).expect("four is a count");
     ledger.register(ACCUMULATOR, shards).await.expect("it registers");
     ledger
 }
 
-fn key(tenant: &str, sku: &str, unit: &str, hour: i32) -> UsageKey {
+pub(super) fn key(tenant: &str, sku: &str, unit: &str, hour: i32) -> UsageKey {
     UsageKey {
         tenant: TenantId::new(tenant).expect("a tenant"),
         product_sku: ProductSku::new(sku).expect("a product"),
@@ -99,12 +99,12 @@ fn row(hour: i32, amount: &str, pulses: u64) -> UsageRow {
     UsageRow { key: key("t", "s", "u", hour), total: total(amount, pulses) }
 }
 
-fn total(amount: &str, pulses: u64) -> UsageTotal {
+pub(super) fn total(amount: &str, pulses: u64) -> UsageTotal {
     UsageTotal { amount: TotalAmount::parse(amount).expect("an amount"), pulses }
 }
 
 /// The generation that these rows are all of.
-fn sealed(shard: Shard, generation: u64, rows: &[UsageRow]) -> SealedGeneration {
+pub(super) fn sealed(shard: Shard, generation: u64, rows: &[UsageRow]) -> SealedGeneration {
     let total =
         rows.iter().fold(UsageTotal::default(), |sum, row| sum.checked_add(row.total).expect("a small sum"));
     SealedGeneration { accumulator: ACCUMULATOR, shard, generation, total, sealed_at: SEALED_AT }
@@ -115,7 +115,11 @@ fn parts(rows: &[UsageRow]) -> UsageRows<'static> {
     stream::iter(rows.to_vec()).chunks(3).map(Ok).boxed()
 }
 
-async fn write(ledger: &impl UsageLedger, sealed: &SealedGeneration, rows: &[UsageRow]) -> FlushReceipt {
+pub(super) async fn write(
+    ledger: &impl UsageLedger,
+    sealed: &SealedGeneration,
+    rows: &[UsageRow],
+) -> FlushReceipt {
     ledger.write(sealed, parts(rows)).await.expect("the generation is written")
 }
 

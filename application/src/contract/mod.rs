@@ -2,5 +2,6 @@
 
 pub mod accumulator;
 pub mod ledger;
+pub mod queries;
 pub mod refused;
 pub mod source;

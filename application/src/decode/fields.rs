@@ -29,7 +29,7 @@ pub(super) fn is_too_deep(value: &str) -> bool {
     false
 }
 
-pub(super) fn required<'a>(field: &str, value: Option<&'a str>) -> Result<&'a str, Rejection> {
+pub(super) fn required<T>(field: &str, value: Option<T>) -> Result<T, Rejection> {
     value.ok_or_else(|| Rejection::new(Reason::MissingField, format!("{field} is missing")))
 }
 

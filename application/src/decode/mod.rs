@@ -3,13 +3,15 @@
 mod body;
 mod cloud_events;
 mod fields;
+pub mod mapping;
 mod object;
 mod pulse;
 
 use crate::ports::Delivery;
 use cloud_events::Form;
-use domain::{Pulse, Rejection};
-use std::{ops::Range, time::Duration};
+use domain::{Pulse, Reason, Rejection};
+use mapping::{ColumnValue, Mapping, Message};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 /// What to make of messages.
 #[derive(Clone, Debug)]
@@ -34,6 +36,8 @@ pub enum Format {
     Pulse,
     /// `CloudEvents` 1.0 in JSON, whatever the content type.
     CloudEvents,
+    /// Of another shape.
+    Mapping(Arc<Mapping>),
 }
 
 /// What becomes of pulses without an identity.
@@ -84,15 +88,20 @@ impl Decoder {
     }
 
     fn take_apart<'a>(&self, delivery: &'a Delivery) -> Result<(Form, body::Items<'a>), Rejection> {
-        let form = match Form::announced(&delivery.envelope)? {
-            Form::Plain if self.format == Format::CloudEvents => Form::Structured,
-            form => form,
-        };
+        let form = self.form(delivery)?;
         let items = match form {
             Form::Plain | Form::Structured => body::items(&delivery.body, self.items_max)?,
             Form::Binary => body::Items::One(body::text(&delivery.body)?),
         };
         Ok((form, items))
+    }
+
+    fn form(&self, delivery: &Delivery) -> Result<Form, Rejection> {
+        Ok(match (Form::announced(&delivery.envelope)?, &self.format) {
+            (Form::Plain, Format::CloudEvents) => Form::Structured,
+            (Form::Plain, Format::Mapping(mapping)) if mapping.reads_cloud_events => Form::Structured,
+            (form, _) => form,
+        })
     }
 
     fn item(&self, delivery: &Delivery, form: Form, text: &str, index: u32) -> Item {
@@ -106,9 +115,37 @@ impl Decoder {
 
     fn read(&self, delivery: &Delivery, form: Form, text: &str, index: u32) -> Result<Pulse, Rejection> {
         let Delivery { envelope, received_at, .. } = delivery;
+        match (form.event(envelope, text)?, &self.format) {
+            (None, Format::Mapping(mapping)) => {
+                mapping.read(&mut Message::plain(text, envelope)?, index, *received_at, self)
+            }
+            (None, _) => pulse::read(text, index, envelope, *received_at, self),
+            (Some(event), Format::Mapping(mapping)) if mapping.reads_cloud_events => {
+                mapping.read(&mut Message::event(&event, envelope), index, *received_at, self)
+            }
+            (Some(event), _) => cloud_events::read(&event, *received_at, self),
+        }
+    }
+
+    /// The extra columns that the archive keeps of an item of this message: those of the mapping, in its order, whether
+    /// the item is a pulse that counts or not. Without a mapping there are none.
+    ///
+    /// # Errors
+    /// Why the item cannot be archived: it is not of the mapping's shape, or could not be taken apart.
+    pub fn columns(&self, delivery: &Delivery, item: &Item) -> Result<Vec<ColumnValue>, Rejection> {
+        let Format::Mapping(mapping) = &self.format else { return Ok(Vec::new()) };
+        let form = self.form(delivery)?;
+        let text = body::text(delivery.body.get(item.bytes.clone()).unwrap_or_default())?;
+        let envelope = &delivery.envelope;
         match form.event(envelope, text)? {
-            None => pulse::read(text, index, envelope, *received_at, self),
-            Some(event) => cloud_events::read(&event, *received_at, self),
+            None => mapping.read_columns(&mut Message::plain(text, envelope)?),
+            Some(event) if mapping.reads_cloud_events => {
+                mapping.read_columns(&mut Message::event(&event, envelope))
+            }
+            Some(_) => Err(Rejection::new(
+                Reason::Malformed,
+                format!("a CloudEvent is no message of the mapping {}", mapping.name),
+            )),
         }
     }
 }
@@ -117,7 +154,7 @@ impl Decoder {
 mod tests {
     use super::*;
     use crate::ports::{Envelope, PartitionId};
-    use domain::{PulseIdentity, Reason, Timestamp};
+    use domain::{PulseIdentity, Timestamp};
 
     /// 2026-01-10T12:30:00Z
     const NOON: i64 = 1_768_048_200;

@@ -26,4 +26,7 @@ pub trait PulseIntake: Send + Sync + 'static {
     /// After an error any of them may be durable too. Taking the same messages again is safe: what identifies their
     /// pulses goes with them.
     async fn take(&self, messages: &[IntakeMessage]) -> Result<(), PortError>;
+
+    /// Whether it could take messages now. Changes nothing.
+    async fn check(&self) -> Result<(), PortError>;
 }

@@ -5,16 +5,25 @@
 //! - `router`: every route with its guard, and what all answers have in common.
 //! - `problem`: errors as RFC 9457 says.
 //! - [`auth`]: who may do what: login, tokens, sessions, API keys.
+//! - `login`, `pulses`, `totals`, `usage`, `webhooks`, `keys`, `health`: the routes for programs, `docs`: their document.
 //! - `dashboard`: the pages for people.
 
 pub mod auth;
 mod dashboard;
+mod docs;
+mod filter;
+mod health;
+mod keys;
 mod login;
 mod problem;
+mod pulses;
 mod router;
 mod server;
 mod settings;
 mod state;
+mod totals;
+mod usage;
+mod webhooks;
 
 pub use dashboard::Dashboard;
 pub use problem::Problem;

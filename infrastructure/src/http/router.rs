@@ -1,9 +1,15 @@
 //! Every route with its guard, and what all answers have in common.
 
-use super::{HttpState, Problem, auth, dashboard, login, problem::MEDIA_TYPE};
+use super::{
+    HttpState, Problem, auth, dashboard,
+    docs::{self, Description},
+    health, keys, login,
+    problem::MEDIA_TYPE,
+    pulses, totals, usage, webhooks,
+};
 use axum::{
     Router,
-    body::{Body, to_bytes},
+    body::to_bytes,
     extract::{DefaultBodyLimit, Request, rejection::JsonRejection},
     http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{Next, from_fn, from_fn_with_state},
@@ -17,7 +23,7 @@ use tower_http::{
     trace::{DefaultMakeSpan, TraceLayer},
 };
 use tracing::Level;
-use utoipa::openapi::OpenApi;
+use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// How much of a plain text of the framework is read to be told as a problem.
@@ -26,7 +32,7 @@ const TEXT_BYTES_MAX: usize = 4_096;
 /// The whole service.
 pub(super) fn router(state: HttpState) -> Router {
     let limits = state.settings.limits;
-    let (api, _document) = api(&state).split_for_parts();
+    let (api, document) = api(&state).split_for_parts();
     let common = ServiceBuilder::new()
         .set_x_request_id(MakeRequestUuid)
         .layer(
@@ -38,7 +44,8 @@ pub(super) fn router(state: HttpState) -> Router {
         .layer(from_fn(secure))
         .layer(from_fn(tell_problems))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, limits.timeout));
-    api.merge(dashboard::routes(&state))
+    api.merge(docs::routes(&document))
+        .merge(dashboard::routes(&state))
         .fallback(async || Problem::not_found("there is no such page"))
         .layer(DefaultBodyLimit::max(limits.body_max))
         .layer(common)
@@ -46,9 +53,27 @@ pub(super) fn router(state: HttpState) -> Router {
 }
 
 /// The routes for programs, and their document.
-fn api(state: &HttpState) -> OpenApiRouter<HttpState> {
-    let public = OpenApiRouter::new().routes(routes!(login::login));
-    OpenApiRouter::with_openapi(OpenApi::default()).merge(public)
+pub(super) fn api(state: &HttpState) -> OpenApiRouter<HttpState> {
+    let public = OpenApiRouter::new()
+        .routes(routes!(login::login))
+        .routes(routes!(webhooks::take))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready));
+    let ingest = OpenApiRouter::new()
+        .routes(routes!(pulses::post))
+        .route_layer(from_fn_with_state(state.clone(), auth::ingest));
+    let read = OpenApiRouter::new()
+        .routes(routes!(totals::list))
+        .routes(routes!(totals::one))
+        .routes(routes!(usage::sums))
+        .route_layer(from_fn_with_state(state.clone(), auth::read));
+    let admin = OpenApiRouter::new()
+        .routes(routes!(webhooks::list))
+        .routes(routes!(webhooks::retry))
+        .routes(routes!(keys::list, keys::make))
+        .routes(routes!(keys::revoke))
+        .route_layer(from_fn_with_state(state.clone(), auth::admin));
+    OpenApiRouter::with_openapi(Description::openapi()).merge(public).merge(ingest).merge(read).merge(admin)
 }
 
 /// Headers by which browsers keep pages from being framed, sniffed or fed from elsewhere.

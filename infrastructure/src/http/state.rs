@@ -19,7 +19,7 @@ pub struct HttpPorts {
     /// Answers questions about the books.
     pub queries: Arc<dyn UsageQueries>,
     /// Where what is not flushed is found.
-    pub pending: PendingUsage,
+    pub pending: Arc<PendingUsage>,
     /// Keeps webhooks.
     pub inbox: Arc<dyn Inbox>,
     /// Keeps the keys of services.
@@ -43,7 +43,7 @@ pub struct Shared {
     /// Who may do what.
     pub authority: Authority,
     /// Places for bodies of pulses.
-    pub(super) ingests: Semaphore,
+    pub(super) ingests: Arc<Semaphore>,
 }
 
 impl HttpState {
@@ -53,7 +53,7 @@ impl HttpState {
     /// Permanent where the credentials cannot be used.
     pub fn new(settings: HttpSettings, ports: HttpPorts) -> Result<Self, PortError> {
         let authority = Authority::new(&settings.credentials)?;
-        let ingests = Semaphore::new(settings.limits.ingests_max);
+        let ingests = Arc::new(Semaphore::new(settings.limits.ingests_max));
         Ok(Self(Arc::new(Shared { settings, ports, authority, ingests })))
     }
 }

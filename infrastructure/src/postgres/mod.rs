@@ -2,18 +2,23 @@
 //!
 //! - `usage_ledger`: writes a generation in one transaction (`UsageLedger`), through [`binary_copy`](self).
 //! - `shard_registry`: the memory of the accumulator (`ShardRegistry`).
-//! - `usage_reader`: the books as of one moment (`UsageReader`).
+//! - `usage_reader`: the books as of one moment (`UsageReader`); `usage_queries`: parts of them (`UsageQueries`).
+//! - `inbox`, with `inbox_claims`: events on their way to be counted (`Inbox`); `api_keys`: who may call (`ApiKeys`).
 //! - `session`: one bounded transaction; `error`: what is worth trying again.
 
+mod api_keys;
 mod binary_copy;
 mod error;
+mod inbox;
+mod inbox_claims;
 mod session;
 mod shard_registry;
 mod usage_ledger;
+mod usage_queries;
 mod usage_reader;
 
 use application::ports::PortError;
-use domain::{AccumulatorId, HourWindow};
+use domain::{AccumulatorId, HourWindow, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use session::Session;
 use sqlx::{
@@ -142,4 +147,16 @@ fn bigint(operation: &'static str, value: u64) -> Result<i64, PortError> {
 /// A `bigint` that we wrote as the counter that it was.
 fn counter(operation: &'static str, value: i64) -> Result<u64, PortError> {
     u64::try_from(value).map_err(|error| PortError::permanent(operation, error))
+}
+
+/// A point in time as PostgreSQL holds it: to the microsecond, from 4714 BC on.
+fn timestamptz(operation: &'static str, time: Timestamp) -> Result<DateTime<Utc>, PortError> {
+    DateTime::from_timestamp(time.seconds(), time.nanos())
+        .filter(|time| time.timestamp() >= FIRST_SECOND)
+        .ok_or_else(|| PortError::permanent(operation, "a time that PostgreSQL cannot hold"))
+}
+
+/// A `timestamptz` as ours.
+fn timestamp(time: DateTime<Utc>) -> Timestamp {
+    Timestamp::new(time.timestamp(), time.timestamp_subsec_nanos())
 }

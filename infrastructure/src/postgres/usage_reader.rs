@@ -59,6 +59,13 @@ impl UsageReader for PostgresLedger {
 /// The query of a filter.
 fn declare(filter: &UsageFilter) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new(DECLARE);
+    push_wanted(&mut query, filter);
+    query.push(ORDER);
+    query
+}
+
+/// The conditions of a filter, each after an `and`.
+pub(super) fn push_wanted(query: &mut QueryBuilder<Postgres>, filter: &UsageFilter) {
     let texts = [
         (" and tenant = ", filter.tenant.as_ref().map(TenantId::as_str)),
         (" and product_sku = ", filter.product_sku.as_ref().map(ProductSku::as_str)),
@@ -76,8 +83,6 @@ fn declare(filter: &UsageFilter) -> QueryBuilder<Postgres> {
             query.push(condition).push_bind(start);
         }
     }
-    query.push(ORDER);
-    query
 }
 
 async fn next_rows(session: &mut Session) -> Result<Vec<UsageRow>, PortError> {

@@ -24,6 +24,7 @@ mod connection;
 mod dead_letters;
 mod envelope;
 mod error;
+mod intake;
 mod observer;
 mod outlet;
 mod publisher;
@@ -33,6 +34,7 @@ mod topology;
 mod transport;
 
 pub use dead_letters::{RabbitmqDeadLetters, header};
+pub use intake::RabbitmqIntake;
 pub use observer::RabbitmqObserver;
 pub use publisher::{OutgoingMessage, RabbitmqPublisher};
 pub use settings::{QueueType, RabbitmqSettings};

@@ -8,6 +8,7 @@ use super::{
 };
 use application::ports::{DeadLetter, DeadLetters, PortError, RefusedPulses, StoredLetter};
 use async_trait::async_trait;
+use sqlx::SqliteConnection;
 
 const OPERATION: &str = "store dead letters in the embedded file";
 
@@ -20,28 +21,7 @@ impl DeadLetters for EmbeddedStore {
         }
         let mut turn = self.file.writer(OPERATION).await?;
         let mut step = turn.begin().await?;
-        for letter in letters {
-            let envelope = &letter.envelope;
-            sqlx::query(
-                "INSERT INTO dead_letters (id, reason, detail, item, source, message_id, content_type, routing_key,
-                    headers, body, received_at)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
-            )
-            .bind(&letter.id)
-            .bind(letter.rejection.reason.code())
-            .bind(&letter.rejection.detail)
-            .bind(letter.item)
-            .bind(&letter.source)
-            .bind(&envelope.message_id)
-            .bind(&envelope.content_type)
-            .bind(&envelope.routing_key)
-            .bind(serde_json::to_string(&envelope.headers).map_err(refusal(OPERATION))?)
-            .bind(letter.body.as_slice())
-            .bind(text(letter.received_at))
-            .execute(&mut *step)
-            .await
-            .map_err(fault(OPERATION))?;
-        }
+        insert(&mut step, letters).await?;
         step.commit().await.map_err(fault(OPERATION))
     }
 }
@@ -97,4 +77,31 @@ impl RefusedPulses for EmbeddedStore {
             .map_err(fault(OPERATION))?;
         count(letters).map_err(refusal(OPERATION))
     }
+}
+
+/// Stores the letters within a step; a letter whose id is there already stays as it was stored first.
+pub(super) async fn insert(step: &mut SqliteConnection, letters: &[DeadLetter]) -> Result<(), PortError> {
+    for letter in letters {
+        let envelope = &letter.envelope;
+        sqlx::query(
+            "INSERT INTO dead_letters (id, reason, detail, item, source, message_id, content_type, routing_key,
+                headers, body, received_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(&letter.id)
+        .bind(letter.rejection.reason.code())
+        .bind(&letter.rejection.detail)
+        .bind(letter.item)
+        .bind(&letter.source)
+        .bind(&envelope.message_id)
+        .bind(&envelope.content_type)
+        .bind(&envelope.routing_key)
+        .bind(serde_json::to_string(&envelope.headers).map_err(refusal(OPERATION))?)
+        .bind(letter.body.as_slice())
+        .bind(text(letter.received_at))
+        .execute(&mut *step)
+        .await
+        .map_err(fault(OPERATION))?;
+    }
+    Ok(())
 }

@@ -8,9 +8,11 @@
 //! - `generations`, with `sweep`: seals, reads and deletes (`GenerationStore`).
 //! - `ledger`, `registry`, `reader`, `queries`: the books (`UsageLedger`, `ShardRegistry`, `UsageReader`, `UsageQueries`).
 //! - `dead_letters`: what was refused (`DeadLetters`).
+//! - `inbox`, with `inbox_claims`: events on their way to be counted (`Inbox`); `api_keys`: who may call (`ApiKeys`).
 //! - `file`: the connections; `fault`: what is worth trying again; `service_lock`: one long-running service a file.
 
 mod amount;
+mod api_keys;
 mod batch;
 mod bulk;
 mod dead_letters;
@@ -18,6 +20,8 @@ mod fault;
 mod file;
 mod generations;
 mod identities;
+mod inbox;
+mod inbox_claims;
 mod ledger;
 mod queries;
 mod reader;

@@ -233,5 +233,5 @@ impl Flush {
 }
 
 fn moment(text: &str) -> Result<Timestamp, Nonsense> {
-    time::parse(text).ok_or(Nonsense)
+    time::parse(OPERATION, text).map_err(|_| Nonsense)
 }

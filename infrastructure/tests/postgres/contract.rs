@@ -41,3 +41,4 @@ async fn fresh() -> Database {
 }
 
 application::ledger_contract!(fresh());
+application::queries_contract!(fresh());

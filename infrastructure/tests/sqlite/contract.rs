@@ -66,3 +66,8 @@ mod a_ledger {
     use super::*;
     application::ledger_contract!(std::future::ready(FreshFile::new(1)));
 }
+
+mod questions {
+    use super::*;
+    application::queries_contract!(std::future::ready(FreshFile::new(1)));
+}

@@ -1,7 +1,10 @@
 //! The doors of the routes: 401 for nobody, 403 for somebody who may not.
 
 use super::super::{HttpState, Problem};
-use application::ports::Scope;
+use application::{
+    api_keys::{PresentedKey, recognise},
+    ports::Scope,
+};
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, header},
@@ -84,8 +87,11 @@ async fn caller(state: &HttpState, headers: &HeaderMap) -> Result<Caller, Proble
     let bearer = bearer(headers).ok_or_else(|| {
         Problem::unauthorized("send `Authorization: Bearer` with a token of /api/v1/login, or an API key")
     })?;
-    if bearer.starts_with("pk_") {
-        return service(state, bearer).await;
+    if PresentedKey::parse(bearer).is_some() {
+        let key = recognise(state.ports.keys.as_ref(), bearer).await?;
+        return key
+            .map(|key| Caller::Service { key: key.id, scope: key.scope })
+            .ok_or_else(|| Problem::unauthorized("the key is not known, or was revoked"));
     }
     super::verify(state, bearer).map(Caller::User).map_err(|error| Problem::unauthorized(error.to_string()))
 }
@@ -93,9 +99,4 @@ async fn caller(state: &HttpState, headers: &HeaderMap) -> Result<Caller, Proble
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-/// The key of a service, by its id and the hash of its secret.
-async fn service(_state: &HttpState, _key: &str) -> Result<Caller, Problem> {
-    Err(Problem::unauthorized("the key is not known, or was revoked"))
 }
