@@ -45,7 +45,7 @@ fn pulse(number: u64, hour: HourWindow) -> Result<Pulse> {
         product_sku: ProductSku::new(sku)?,
         use_unity: UsageUnit::new(unit)?,
         amount: Amount::parse(&format!("{}.{}", mixed % 9_000 + 1, mixed % 100))?,
-        identity: Some(PulseIdentity::Id(number.to_string())),
+        identity: Some(PulseIdentity::Id(number.to_string().into())),
         occurred_at: None,
         hour,
     })
@@ -146,11 +146,11 @@ async fn main() -> Result<()> {
         },
         intake: Arc::new(MockPulseIntake::new()),
         queries: Arc::clone(&store) as _,
-        pending: PendingUsage {
+        pending: Arc::new(PendingUsage {
             registry: Arc::clone(&store) as _,
             shards: Arc::clone(&store) as _,
             generations: Arc::clone(&store) as _,
-        },
+        }),
         inbox: Arc::new(MockInbox::new()),
         keys: Arc::new(MockApiKeys::new()),
         dashboard: Dashboard::new(gather, Some(FlushSchedule::parse("0 0 * * * *")?)),

@@ -62,7 +62,7 @@ impl RefusedPulses for EmbeddedStore {
                 body_bytes: count(row.body_bytes).map_err(refusal(OPERATION))?,
                 item: row.item,
                 source: row.source,
-                received_at: parse(&row.received_at),
+                received_at: Some(parse(OPERATION, &row.received_at)?),
             })
         };
         rows.into_iter().map(letter).collect()

@@ -81,11 +81,11 @@ fn state() -> HttpState {
         },
         intake: Arc::new(MockPulseIntake::new()),
         queries,
-        pending: PendingUsage {
+        pending: Arc::new(PendingUsage {
             registry: Arc::new(MemoryLedger::new()),
             shards: Arc::clone(&accumulator) as _,
             generations: accumulator,
-        },
+        }),
         inbox: Arc::new(MockInbox::new()),
         keys: Arc::new(MockApiKeys::new()),
         dashboard: Dashboard::new(gather, None),
