@@ -9,14 +9,16 @@ use application::{
     flush_usage::{FlushError, FlushSummary, FlushUsage},
     open_shards::{OpenError, open_shards},
     ports::{
-        AccumulatorShards, DeadLetters, GenerationStore, PortError, PulseSink, Registration, ShardRegistry,
-        UsageLedger, UsageReader,
+        AccumulatorShards, ApiKeys, DeadLetters, GenerationStore, PortError, PulseSink, Registration,
+        ShardRegistry, UsageLedger, UsageQueries, UsageReader,
     },
     report_usage::PendingUsage,
     retry::Dependency,
 };
 use domain::{AccumulatorId, ShardCount};
 use infrastructure::{
+    inbox::{InboxSettings, StoredInbox},
+    json::JsonLedger,
     postgres::{PostgresLedger, PostgresSettings},
     redis::{RedisAccumulator, RedisDurability, RedisSettings},
     sqlite::{EmbeddedSettings, EmbeddedStore, ServiceLock},
@@ -37,6 +39,21 @@ pub(crate) struct Books {
     pub(crate) registry: Arc<dyn ShardRegistry>,
     /// Reads them.
     pub(crate) reader: Arc<dyn UsageReader>,
+    /// What the API needs beside them, where their store can hold it.
+    pub(crate) api: Option<ApiBooks>,
+}
+
+/// What the API keeps and asks in the store of the books.
+#[derive(Clone)]
+pub(crate) struct ApiBooks {
+    /// Answers questions about the books.
+    pub(crate) queries: Arc<dyn UsageQueries>,
+    /// Keeps the keys of services.
+    pub(crate) keys: Arc<dyn ApiKeys>,
+    /// Keeps what came over HTTP.
+    pub(crate) inbox: Arc<StoredInbox>,
+    /// The embedded file, where the books are in it.
+    pub(crate) file: Option<Arc<EmbeddedStore>>,
 }
 
 /// The books, and the accumulator before them.
@@ -60,7 +77,7 @@ pub(crate) struct Backends {
 }
 
 impl Ledger {
-    /// Opens the books; `migrate` brings their tables up to date first.
+    /// Opens the books; `migrate` brings their tables and files up to date first.
     pub(crate) async fn open(&self, counting: &Counting, migrate: bool) -> Result<Books, PortError> {
         match self {
             Self::Postgres(url) => {
@@ -73,19 +90,51 @@ impl Ledger {
                 if migrate {
                     ledger.migrate().await?;
                 }
+                let ledger = Arc::new(ledger);
+                Ok(Books::of(&ledger).with_api(&ledger, ledger.inbox(InboxSettings::default()), None))
+            }
+            Self::Embedded(file) => Ok(Books::embedded(&embedded(file, counting).await?)),
+            Self::Json(folder) => {
+                let ledger = JsonLedger::new(folder)?;
+                if migrate {
+                    ledger.refresh().await?;
+                }
                 Ok(Books::of(&Arc::new(ledger)))
             }
-            Self::Embedded(file) => Ok(Books::of(&embedded(file, counting).await?)),
         }
     }
 }
 
 impl Books {
+    fn embedded(store: &Arc<EmbeddedStore>) -> Self {
+        let inbox = store.inbox(InboxSettings::default());
+        Self::of(store).with_api(store, inbox, Some(Arc::clone(store)))
+    }
+
+    fn with_api<B: UsageQueries + ApiKeys>(
+        self,
+        books: &Arc<B>,
+        inbox: StoredInbox,
+        file: Option<Arc<EmbeddedStore>>,
+    ) -> Self {
+        let inbox = Arc::new(inbox);
+        Self {
+            api: Some(ApiBooks {
+                queries: Arc::clone(books) as _,
+                keys: Arc::clone(books) as _,
+                inbox,
+                file,
+            }),
+            ..self
+        }
+    }
+
     fn of<B: UsageLedger + ShardRegistry + UsageReader>(books: &Arc<B>) -> Self {
         Self {
             ledger: Arc::clone(books) as _,
             registry: Arc::clone(books) as _,
             reader: Arc::clone(books) as _,
+            api: None,
         }
     }
 }
@@ -106,7 +155,7 @@ impl Backends {
             (Accumulator::Embedded(file), ledger) => {
                 let store = embedded(file, counting).await?;
                 let books = if ledger.file() == Some(file) {
-                    Books::of(&store)
+                    Books::embedded(&store)
                 } else {
                     ledger.open(counting, migrate).await?
                 };

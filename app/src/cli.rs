@@ -28,7 +28,8 @@ Examples:
   app --standalone                           everything on one embedded file, no server needed
   app --worker                               count from RabbitMQ into Redis
   app --cron                                 move what was counted to PostgreSQL, hourly
-  app --worker --cron                        both in one process
+  app --api                                  take pulses and answer questions over HTTP
+  app --worker --cron --api                  all of them in one process
   app --worker --until-idle 5s               take what is there, flush it, stop
   app ingest examples/flights-day.ndjson     count a file
   app usage --tenant UA                      show the totals of a tenant
@@ -48,8 +49,12 @@ pub(crate) struct Modes {
     #[arg(long)]
     pub(crate) cron: bool,
 
-    /// Worker and cron on one embedded file: no server, no configuration.
-    #[arg(long, group = "taking", conflicts_with = "cron")]
+    /// Answer over HTTP on HTTP_ADDR: pulses in, usage out, webhooks, and their documentation at /docs.
+    #[arg(long)]
+    pub(crate) api: bool,
+
+    /// Worker, cron and API on one embedded file: no server, no configuration. Without API with --until-idle.
+    #[arg(long, group = "taking", conflicts_with_all = ["cron", "api"])]
     pub(crate) standalone: bool,
 
     /// Stop by itself this long after the last message, with everything settled and flushed [example: 5s].
@@ -60,7 +65,7 @@ pub(crate) struct Modes {
 impl Modes {
     /// Whether any mode was asked for.
     pub(crate) const fn any(self) -> bool {
-        self.worker || self.cron || self.standalone
+        self.worker || self.cron || self.api || self.standalone
     }
 }
 
@@ -116,7 +121,8 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:
   app populate --to rabbitmq --total-messages 1000000 --workers-number 2 --buffer-size 1000
   app populate --to rabbitmq --total-messages 10000 --duplicates 10 --seed 7 --count-out expected.csv
-  app populate --to rabbitmq --from january.ndjson.gz")]
+  app populate --to rabbitmq --from january.ndjson.gz
+  RABBITMQ_EXCHANGE=users app populate --to rabbitmq --format event --duplicates 10 --count-out expected.json")]
     Populate(Populate),
     /// What messages of other shapes become.
     #[command(subcommand)]
@@ -269,6 +275,9 @@ pub(crate) enum Target {
 pub(crate) enum Format {
     /// Native pulses.
     Pulse,
+    /// Events of users, for PULSE_FORMAT=event: RABBITMQ_EXCHANGE takes them by their routing keys. The --tenants are
+    /// the users; --count-out writes a JSON object of the types, each with its users and their counts.
+    Event,
 }
 
 /// `app mappings`.

@@ -10,14 +10,17 @@ const QUIET: &str = "lapin=off,sqlx=warn,tokio_cron_scheduler=warn";
 
 /// Starts logging for the whole program; a second call does nothing.
 pub(crate) fn start(log: &Log) {
-    let filter = EnvFilter::builder().parse_lossy(format!("{QUIET},{}", log.level));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(BesideBars);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter(&log.level)).with_writer(BesideBars);
     let _ = if log.json {
         builder.json().flatten_event(true).try_init()
     } else {
         let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         builder.with_ansi(colours).try_init()
     };
+}
+
+fn filter(level: &str) -> EnvFilter {
+    EnvFilter::builder().parse_lossy(format!("{QUIET},{level}"))
 }
 
 /// Standard error, with progress bars out of the way while a line is written.
@@ -38,5 +41,26 @@ impl Write for BesideBars {
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().lock().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing::{Level, enabled, subscriber::with_default};
+    use tracing_subscriber::{Registry, layer::SubscriberExt};
+
+    #[test]
+    fn lapin_which_shows_messages_is_heard_only_where_it_is_asked_for() {
+        let heard = |level: &str| {
+            with_default(
+                Registry::default().with(filter(level)),
+                || enabled!(target: "lapin::returned_messages", Level::WARN),
+            )
+        };
+        for level in ["info", "warn", "debug", "trace", "app=debug,info"] {
+            assert!(!heard(level), "{level}");
+        }
+        assert!(heard("info,lapin=warn"));
     }
 }

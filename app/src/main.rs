@@ -1,8 +1,10 @@
 //! The ingestor's one program: flags, settings, wiring, signals, exit codes.
 
+mod api;
 mod backends;
 mod cli;
 mod clock;
+mod dashboard;
 mod health;
 mod hours;
 mod ingest;
@@ -32,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 const WRONG_USAGE: u8 = 2;
 const WHAT_TO_RUN: &str = "give modes to run, or one command, not both and not neither\n\n\
     `app --standalone` runs everything on one embedded file, without any server.\n\
-    `app --worker` and `app --cron` run on RabbitMQ, Redis and PostgreSQL.\n\
+    `app --worker`, `app --cron` and `app --api` run on RabbitMQ, Redis and PostgreSQL.\n\
     `app ingest FILE` counts a file, `app usage` prints the totals.";
 
 fn main() -> ExitCode {

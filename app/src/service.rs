@@ -1,6 +1,7 @@
 //! The modes: what runs until it is stopped.
 
 use crate::{
+    api,
     backends::{Backends, lock_service},
     cli::Modes,
     settings::{Faults, Settings, SourceKind, Stores, shown_url},
@@ -12,6 +13,7 @@ use application::{
     retry::Dependency,
 };
 use domain::AccumulatorId;
+use infrastructure::http::Credentials;
 use infrastructure::rabbitmq::{RabbitmqDeadLetters, RabbitmqSettings, RabbitmqSource};
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -43,12 +45,29 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
         opened = open(&plan, &settings) => opened?,
     };
     let (backends, accumulator) = opened;
+    let mut tasks = JoinSet::new();
+    let mut routes = plan.routes;
+    if plan.serves {
+        let books = backends.books.api.clone();
+        let books =
+            books.context("this ledger has no inbox: set LEDGER_URL to PostgreSQL or an embedded file")?;
+        if modes.standalone {
+            routes.push(api::inbox_route(&books.inbox, settings.decoder(&plan.stores.ledger)));
+        }
+        let credentials = match (plan.credentials, &books.file) {
+            (None, Some(file)) => api::own_credentials(&settings, file).await?,
+            (credentials, _) => credentials.context("the API has no credentials")?,
+        };
+        let decoder = settings.decoder(&plan.stores.ledger);
+        let broker = settings.rabbitmq().filter(|_| settings.sources.contains(&SourceKind::Rabbitmq));
+        api::start(&settings, decoder, books, &backends, credentials, broker, stop.clone(), &mut tasks)
+            .await?;
+    }
     let service = Arc::new(Service { backends, settings, stop });
 
-    let mut tasks = JoinSet::new();
     // Without a source there is nothing to wait for, unless somebody asked for the end.
-    if !plan.routes.is_empty() || modes.until_idle.is_some() {
-        tasks.spawn(Arc::clone(&service).work(plan.routes, modes.until_idle));
+    if !routes.is_empty() || modes.until_idle.is_some() {
+        tasks.spawn(Arc::clone(&service).work(routes, modes.until_idle));
     }
     if let Some(accumulator) = accumulator {
         tasks.spawn(Arc::clone(&service).report_marks(accumulator));
@@ -87,6 +106,9 @@ struct Plan {
     routes: Vec<Route>,
     works: bool,
     flushes: bool,
+    serves: bool,
+    /// Those of the settings; a standalone service makes its own.
+    credentials: Option<Credentials>,
 }
 
 impl Plan {
@@ -95,7 +117,11 @@ impl Plan {
         let (broker, stores) = if modes.standalone {
             (settings.rabbitmq(), Ok(Stores::embedded(&settings.embedded)))
         } else {
-            let caller = if modes.worker { "app --worker" } else { "app --cron" };
+            let caller = match modes {
+                Modes { worker: true, .. } => "app --worker",
+                Modes { cron: true, .. } => "app --cron",
+                _ => "app --api",
+            };
             let stores = settings.stores(caller, INSTEAD);
             match modes.worker.then(|| settings.broker(caller, INSTEAD)) {
                 None => (None, stores),
@@ -106,16 +132,31 @@ impl Plan {
                 }
             }
         };
+        let stores = stores?;
         let routes = settings.sources.iter().filter_map(|kind| match kind {
-            SourceKind::Rabbitmq => broker.map(|broker| route(broker, settings.decoder())),
+            SourceKind::Rabbitmq => broker.map(|broker| route(broker, settings.decoder(&stores.ledger))),
         });
         let routes = routes.collect();
-        Ok(Self { stores: stores?, routes, works, flushes: modes.cron || modes.standalone })
+        let serves = modes.api || (modes.standalone && modes.until_idle.is_none());
+        let credentials = modes.api.then(|| settings.http.credentials("app --api", INSTEAD));
+        Ok(Self {
+            stores,
+            routes,
+            works,
+            flushes: modes.cron || modes.standalone,
+            serves,
+            credentials: credentials.transpose()?,
+        })
     }
 
     /// One line that says what runs on what, without secrets.
     fn tell(&self, modes: Modes, settings: &Settings) {
-        let names = [(modes.worker, "worker"), (modes.cron, "cron"), (modes.standalone, "standalone")];
+        let names = [
+            (modes.worker, "worker"),
+            (modes.cron, "cron"),
+            (modes.api, "api"),
+            (modes.standalone, "standalone"),
+        ];
         let names: Vec<&str> = names.into_iter().filter_map(|(on, name)| on.then_some(name)).collect();
         let sources: Vec<String> = settings
             .rabbitmq()
@@ -135,9 +176,6 @@ impl Plan {
         );
         if modes.standalone && settings.names_servers() {
             warn!("REDIS_URL and LEDGER_URL are not used: --standalone counts in the embedded file");
-        }
-        if modes.standalone && self.routes.is_empty() {
-            info!("no source is configured: `app ingest FILE` adds pulses beside this process");
         }
     }
 }

@@ -55,6 +55,7 @@ impl PulseSource for Memory {
                     .into_bytes(),
                 envelope: Envelope::default(),
                 received_at: Timestamp::new(1_700_000_000, 0),
+                log: None,
             }
         };
         Ok(Received::Deliveries((first..first + messages).map(delivery).collect()))

@@ -137,7 +137,7 @@ impl FlushUsage {
             result => result?,
         };
         if receipt.total != sealed.total {
-            return Err(FlushError::Mismatch { sealed: Box::new(*sealed), recorded: receipt.total });
+            return Err(FlushError::Mismatch { sealed: Box::new(sealed.clone()), recorded: receipt.total });
         }
         if receipt.written {
             summary.generations += 1;

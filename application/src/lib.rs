@@ -8,6 +8,7 @@ pub mod api_keys;
 pub mod decode;
 pub mod flush_usage;
 pub mod ingest;
+pub mod open_log;
 pub mod open_shards;
 pub mod overview;
 pub mod ports;

@@ -129,7 +129,7 @@ impl House {
         for shard in self.registration.shards.shards() {
             let of_shard = |pulse: &&Pulse| self.registration.shards.shard_of(&pulse.tenant) == shard;
             let pulses = pulses.iter().filter(of_shard).cloned().collect();
-            self.accumulator.apply(&Batch { shard, number, pulses }).await.unwrap();
+            self.accumulator.apply(&Batch { shard, number, pulses, stretches: Vec::new() }).await.unwrap();
         }
     }
 

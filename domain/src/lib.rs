@@ -5,7 +5,9 @@
 //! does it count ([`UsageKey`], [`UsageTotal`], [`Shard`]).
 
 mod amount;
+mod file_name;
 mod identity;
+mod log;
 mod pulse;
 mod rejection;
 mod shard;
@@ -14,7 +16,9 @@ mod time;
 mod usage;
 
 pub use amount::{Amount, AmountError, NANOS_PER_UNIT, TotalAmount};
+pub use file_name::{FileNameError, check_file_name};
 pub use identity::{AccumulatorId, Fingerprint, IdentityKey, PulseDigest, PulseIdentity, content_hash};
+pub use log::{LogName, LogPosition};
 pub use pulse::Pulse;
 pub use rejection::{Reason, Rejection};
 pub use shard::{Shard, ShardCount};

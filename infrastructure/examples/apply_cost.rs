@@ -135,7 +135,7 @@ impl Lane {
                 }
             })
             .collect();
-        Batch { shard: self.shard, number: self.number, pulses }
+        Batch { shard: self.shard, number: self.number, pulses, stretches: Vec::new() }
     }
 }
 

@@ -155,7 +155,14 @@ async fn flush(ledger: &PostgresLedger, rows: u32, generation: u64) -> Result<u6
         pulses: u64::from(rows),
     };
     let sealed_at = Timestamp::new(1_768_046_400, 0);
-    let sealed = SealedGeneration { accumulator: ACCUMULATOR, shard: Shard(0), generation, total, sealed_at };
+    let sealed = SealedGeneration {
+        accumulator: ACCUMULATOR,
+        shard: Shard(0),
+        generation,
+        total,
+        sealed_at,
+        positions: Vec::new(),
+    };
     let part = move |first: u32| -> Result<Vec<UsageRow>, PortError> {
         (first..rows.min(first + PART)).map(|number| shuffled(number, rows)).collect()
     };

@@ -3,6 +3,8 @@
 pub mod file;
 pub mod http;
 pub mod inbox;
+pub mod json;
+mod positions;
 pub mod postgres;
 pub mod rabbitmq;
 pub mod redis;

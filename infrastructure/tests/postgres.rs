@@ -49,6 +49,7 @@ fn sealed(generation: u64, rows: &[UsageRow]) -> SealedGeneration {
         generation,
         total,
         sealed_at: Timestamp::new(1_768_046_400, 0),
+        positions: Vec::new(),
     }
 }
 

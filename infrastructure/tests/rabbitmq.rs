@@ -6,6 +6,8 @@
 mod contract;
 #[path = "rabbitmq/faults.rs"]
 mod faults;
+#[path = "rabbitmq/malformed.rs"]
+mod malformed;
 #[path = "rabbitmq/observing.rs"]
 mod observing;
 #[path = "rabbitmq/publishing.rs"]

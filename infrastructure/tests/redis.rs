@@ -63,7 +63,7 @@ fn pulse(id: Option<String>, sku: &str, amount: &str) -> Pulse {
 }
 
 fn batch(shard: u16, number: u64, pulses: Vec<Pulse>) -> Batch {
-    Batch { shard: Shard(shard), number, pulses }
+    Batch { shard: Shard(shard), number, pulses, stretches: Vec::new() }
 }
 
 async fn rows(store: &RedisAccumulator, shard: Shard, generation: u64) -> Result<UsageTotals, PortError> {

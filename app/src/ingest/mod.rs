@@ -45,7 +45,8 @@ pub(crate) async fn run(
     let (rejects, tally) = (Arc::new(Rejects::default()), Arc::new(Tally::default()));
     let published = settings.rabbitmq().map(|_| AtomicU64::new(0));
     let result = if let (Some(broker), Some(published)) = (settings.rabbitmq(), &published) {
-        let lines = Publishing { source: &source, decoder: settings.decoder(), rejects: &rejects, published };
+        let decoder = settings.decoder(&settings.ledger());
+        let lines = Publishing { source: &source, decoder, rejects: &rejects, published };
         with_bar(&progress, lines.run(broker, &stop)).await
     } else {
         let backends = open_embedded(settings).await?;
@@ -101,7 +102,7 @@ fn engine(
             name: "file".to_owned(),
             source,
             dead_letters: rejects.before(backends.dead_letters.clone()),
-            decoder: settings.decoder(),
+            decoder: settings.decoder(&settings.ledger()),
         }],
         sink: Arc::clone(&backends.sink),
         sink_name: backends.sink_name.to_owned(),

@@ -75,6 +75,7 @@ pub(super) fn test(
     let delivery = Delivery {
         partition: PartitionId(0),
         sequence: 0,
+        log: None,
         body,
         envelope: Envelope {
             message_id: None,

@@ -51,7 +51,7 @@ struct Wire<'a> {
 impl Recipe {
     /// The message with this number, from 0. Any publisher can make any message: they share nothing.
     pub(crate) fn message(&self, number: u64) -> Made {
-        let origin = self.origin(number);
+        let origin = origin(self.seed, self.duplicates, number);
         let pulses: Vec<Pulse> = (0..self.items).map(|item| self.pulse(origin, item)).collect();
         let wires: Vec<Wire<'_>> = pulses.iter().map(wire).collect();
         let body = match wires.as_slice() {
@@ -62,17 +62,6 @@ impl Recipe {
             message_id: format!("{:016x}-{origin}", self.seed),
             body: body.expect("strings and numbers always serialise"),
             fresh: if origin == number { pulses } else { Vec::new() },
-        }
-    }
-
-    /// The message that this one repeats, or itself. A repeated one may be repeated again; number 0 never repeats.
-    fn origin(&self, mut number: u64) -> u64 {
-        loop {
-            let mut dice = Dice::new(self.seed, number, u64::MAX);
-            if number == 0 || dice.below(100) >= u64::from(self.duplicates) {
-                return number;
-            }
-            number = dice.below(number);
         }
     }
 
@@ -95,6 +84,17 @@ impl Recipe {
             occurred_at: Some(occurred_at),
             hour: HourWindow::of(occurred_at),
         }
+    }
+}
+
+/// The message that this one repeats, or itself. A repeated one may be repeated again; number 0 never repeats.
+pub(super) fn origin(seed: u64, duplicates: u8, mut number: u64) -> u64 {
+    loop {
+        let mut dice = Dice::new(seed, number, u64::MAX);
+        if number == 0 || dice.below(100) >= u64::from(duplicates) {
+            return number;
+        }
+        number = dice.below(number);
     }
 }
 
@@ -165,6 +165,7 @@ mod tests {
             body: made.body.clone(),
             envelope: Envelope { message_id: Some(made.message_id.clone()), ..Envelope::default() },
             received_at: Timestamp::new(4_000_000_000, 0),
+            log: None,
         };
         let mut items = Vec::new();
         Decoder::default().decode(&delivery, &mut items);

@@ -1,6 +1,9 @@
 //! Where the messages of a load come from: made up, or the lines of a file.
 
-use super::generator::{Dice, Made, Recipe};
+use super::{
+    events::EventRecipe,
+    generator::{Dice, Made, Recipe},
+};
 use crate::ingest;
 use application::{decode::Decoder, ports::Delivery};
 use domain::{AccumulatorId, IdentityKey, Pulse, PulseDigest, Timestamp};
@@ -52,28 +55,44 @@ fn take(next: &AtomicU64, at_once: usize, total: u64) -> Range<u64> {
     start..(start + at_once as u64).min(total)
 }
 
+/// What is made up.
+#[derive(Clone, Copy)]
+pub(super) enum Making {
+    /// Native pulses.
+    Pulses(Recipe),
+    /// Events of users.
+    Events(EventRecipe),
+}
+
 /// Made-up messages.
 pub(super) struct MadeLoad {
-    recipe: Recipe,
+    making: Making,
     total: u64,
     next: AtomicU64,
 }
 
 impl MadeLoad {
-    pub(super) const fn new(recipe: Recipe, total: u64) -> Self {
-        Self { recipe, total, next: AtomicU64::new(0) }
+    pub(super) const fn new(making: Making, total: u64) -> Self {
+        Self { making, total, next: AtomicU64::new(0) }
     }
 
     fn next(&self, at_once: usize) -> Option<Chunk> {
         let numbers = take(&self.next, at_once, self.total);
         let mut chunk = Chunk::default();
         for number in numbers {
-            let Made { message_id, body, fresh } = self.recipe.message(number);
+            let (Made { message_id, body, fresh }, routing_key) = match self.making {
+                Making::Pulses(recipe) => (recipe.message(number), None),
+                Making::Events(recipe) => {
+                    let (made, routing_key) = recipe.message(number);
+                    (made, Some(routing_key))
+                }
+            };
             chunk.fresh.extend(fresh);
             chunk.messages.push(OutgoingMessage {
                 body,
                 message_id: Some(message_id),
                 content_type: Some("application/json".to_owned()),
+                routing_key,
                 ..OutgoingMessage::default()
             });
         }

@@ -1,5 +1,6 @@
 //! `app populate`: load for tests and demonstrations.
 
+mod events;
 mod generator;
 mod load;
 
@@ -12,10 +13,11 @@ use crate::{
 use anyhow::Context;
 use application::retry::Dependency;
 use domain::UsageTotals;
+use events::EventRecipe;
 use generator::Recipe;
 use indicatif::ProgressBar;
 use infrastructure::rabbitmq::{RabbitmqPublisher, RabbitmqSettings};
-use load::{Chunk, FileLoad, Load, MadeLoad};
+use load::{Chunk, FileLoad, Load, MadeLoad, Making};
 use std::{
     fs::File,
     io::{self, BufWriter, Write},
@@ -36,7 +38,7 @@ pub(crate) async fn run(
     settings: &Settings,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let (Target::Rabbitmq, Format::Pulse) = (arguments.to, arguments.format);
+    let Target::Rabbitmq = arguments.to;
     let broker = settings.rabbitmq().ok_or_else(|| {
         crate::settings::Faults::from(Fault::lacking(
             "RABBITMQ_URL",
@@ -44,17 +46,18 @@ pub(crate) async fn run(
             "use `app ingest FILE`, which needs no server",
         ))
     })?;
+    check_format(&arguments, broker).map_err(crate::settings::Faults::from)?;
     let seed = arguments.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0);
     let load = Arc::new(match &arguments.from {
         Some(file) => Load::File(Box::new(FileLoad::new(
             ingest::open(vec![file.clone()], "-")?,
             arguments.total_messages,
             (seed, arguments.duplicates),
-            settings.decoder(),
+            settings.decoder(&settings.ledger()),
             arguments.count_out.is_some(),
         ))),
         None => Load::Made(MadeLoad::new(
-            recipe(&arguments, seed),
+            making(&arguments, seed),
             arguments.total_messages.unwrap_or(MESSAGES_DEFAULT),
         )),
     });
@@ -72,7 +75,8 @@ pub(crate) async fn run(
     job.bar.finish_and_clear();
     let Published { messages, totals } = done?;
     if let Some(file) = &arguments.count_out {
-        write_totals(file, totals).with_context(|| format!("cannot write {}", file.display()))?;
+        write_totals(file, totals, arguments.format)
+            .with_context(|| format!("cannot write {}", file.display()))?;
     }
     let seconds = start.elapsed().as_secs_f64();
     let mut out = io::stdout().lock();
@@ -86,15 +90,27 @@ pub(crate) async fn run(
     Ok(())
 }
 
-fn recipe(arguments: &Populate, seed: u64) -> Recipe {
-    Recipe {
-        seed,
-        tenants: arguments.tenants,
-        skus: arguments.skus,
-        start: arguments.start,
-        hours: arguments.hours,
-        items: arguments.items_per_message,
-        duplicates: arguments.duplicates,
+/// Events need routing keys, and an exchange that delivers by them.
+fn check_format(arguments: &Populate, broker: &RabbitmqSettings) -> Result<(), Fault> {
+    if arguments.format != Format::Event {
+        return Ok(());
+    }
+    if arguments.from.is_some() {
+        let problem = "the lines of a file have no routing keys: publish them with --format pulse";
+        return Err(Fault::new("--from", problem));
+    }
+    if broker.exchange.is_none() {
+        let instead = "publish --format pulse, which needs no exchange";
+        return Err(Fault::lacking("RABBITMQ_EXCHANGE", "app populate --format event", instead));
+    }
+    Ok(())
+}
+
+fn making(arguments: &Populate, seed: u64) -> Making {
+    let &Populate { tenants, skus, start, hours, items_per_message: items, duplicates, .. } = arguments;
+    match arguments.format {
+        Format::Pulse => Making::Pulses(Recipe { seed, tenants, skus, start, hours, items, duplicates }),
+        Format::Event => Making::Events(EventRecipe { seed, users: tenants, duplicates }),
     }
 }
 
@@ -162,14 +178,20 @@ async fn publish(job: Arc<Job>) -> anyhow::Result<Published> {
     }
 }
 
-/// Writes the totals as `app usage --billed --csv` prints them, all or nothing.
-fn write_totals(file: &Path, totals: UsageTotals) -> anyhow::Result<()> {
+/// Writes the totals as `app usage --billed --csv` prints them, or those of events by type and user, all or nothing.
+fn write_totals(file: &Path, totals: UsageTotals, format: Format) -> anyhow::Result<()> {
     let unfinished = file.with_added_extension("unfinished");
-    let mut out = Renderer::new(BufWriter::new(File::create(&unfinished)?), Layout::Csv, false)?;
-    for (key, total) in totals {
-        out.row(&key, total, Status::Billed)?;
+    let out = BufWriter::new(File::create(&unfinished)?);
+    match format {
+        Format::Pulse => {
+            let mut out = Renderer::new(out, Layout::Csv, false)?;
+            for (key, total) in totals {
+                out.row(&key, total, Status::Billed)?;
+            }
+            out.finish()?;
+        }
+        Format::Event => events::write_counts(totals, out)?,
     }
-    out.finish()?;
     Ok(std::fs::rename(unfinished, file)?)
 }
 

@@ -2,6 +2,7 @@
 
 mod environment;
 mod fault;
+mod http;
 mod read;
 mod reference;
 mod stores;
@@ -11,12 +12,13 @@ mod tests;
 
 pub(crate) use environment::Environment;
 pub(crate) use fault::{Fault, Faults};
+pub(crate) use http::Http;
 pub(crate) use reference::{env_example, markdown};
 pub(crate) use stores::{Accumulator, Ledger, Stores, shown_url};
 
 use crate::mappings::{self, NotFound};
 use application::{
-    decode::{Anonymous, Decoder, Format},
+    decode::{Anonymous, Decoder, Dedupe, Format},
     ingest::Limits,
 };
 use domain::ShardCount;
@@ -56,6 +58,8 @@ pub(crate) struct Settings {
     ledger: Option<LedgerChoice>,
     /// The embedded file.
     pub(crate) embedded: PathBuf,
+    /// The HTTP API.
+    pub(crate) http: Http,
     /// What is logged, and how.
     pub(crate) log: Log,
 }
@@ -155,6 +159,7 @@ impl Settings {
             redis: Redis::read(reader),
             ledger: LedgerChoice::read(reader),
             embedded: reader.required("PULSE_DB", |text| Some(PathBuf::from(text))),
+            http: Http::read(reader),
             log: Log {
                 level: reader.required("LOG_LEVEL", log_level),
                 json: reader.required("LOG_FORMAT", one_of([("pretty", false), ("json", true)])),
@@ -185,14 +190,16 @@ impl Settings {
         self.rabbitmq.as_ref()
     }
 
-    /// What to make of messages.
-    pub(crate) fn decoder(&self) -> Decoder {
+    /// What to make of messages whose pulses go to this ledger.
+    pub(crate) fn decoder(&self, ledger: &Ledger) -> Decoder {
         Decoder {
             format: self.intake.format.clone(),
             anonymous: if self.counting.accept_anonymous { Anonymous::Accept } else { Anonymous::Reject },
             items_max: self.intake.items_max,
             age_max: self.counting.age_max,
             ahead_max: self.counting.ahead_max,
+            dedupe: Dedupe::Both,
+            sku_rule: ledger.sku_rule(),
         }
     }
 

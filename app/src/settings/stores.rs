@@ -1,6 +1,8 @@
 //! Which backends count and keep the books, each choice with its own settings.
 
 use super::{Fault, Faults, Redis, Settings, read::Reader, read::server_url, table::LEDGER_ALIAS};
+use application::decode::SkuRule;
+use infrastructure::json::JsonLedger;
 use secrecy::{ExposeSecret, SecretString};
 use std::{
     fmt,
@@ -15,6 +17,8 @@ pub(super) enum LedgerChoice {
     Postgres(SecretString),
     /// An SQLite file.
     Embedded(PathBuf),
+    /// A folder of JSON files.
+    Json(PathBuf),
 }
 
 /// Where pulses are counted.
@@ -33,6 +37,8 @@ pub(crate) enum Ledger {
     Postgres(SecretString),
     /// In the embedded file.
     Embedded(PathBuf),
+    /// In a folder of JSON files.
+    Json(PathBuf),
 }
 
 /// Both of them.
@@ -58,8 +64,25 @@ impl Ledger {
     /// The embedded file, where that keeps the totals.
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {
-            Self::Postgres(_) => None,
+            Self::Postgres(_) | Self::Json(_) => None,
             Self::Embedded(file) => Some(file),
+        }
+    }
+
+    /// The file that is there once anything was booked, where a file tells.
+    pub(crate) fn sign(&self) -> Option<PathBuf> {
+        match self {
+            Self::Postgres(_) => None,
+            Self::Embedded(file) => Some(file.clone()),
+            Self::Json(folder) => Some(JsonLedger::state_file(folder)),
+        }
+    }
+
+    /// Which products it takes.
+    pub(crate) const fn sku_rule(&self) -> SkuRule {
+        match self {
+            Self::Postgres(_) | Self::Embedded(_) => SkuRule::Any,
+            Self::Json(_) => SkuRule::FileName,
         }
     }
 }
@@ -78,6 +101,7 @@ impl fmt::Display for Ledger {
         match self {
             Self::Postgres(url) => shown_url(url).fmt(formatter),
             Self::Embedded(file) => file.display().fmt(formatter),
+            Self::Json(folder) => write!(formatter, "the JSON files in {}", folder.display()),
         }
     }
 }
@@ -118,6 +142,16 @@ impl Stores {
     }
 }
 
+impl From<&LedgerChoice> for Ledger {
+    fn from(choice: &LedgerChoice) -> Self {
+        match choice {
+            LedgerChoice::Postgres(url) => Self::Postgres(url.clone()),
+            LedgerChoice::Embedded(file) => Self::Embedded(file.clone()),
+            LedgerChoice::Json(folder) => Self::Json(folder.clone()),
+        }
+    }
+}
+
 impl LedgerChoice {
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let alias = reader.text(LEDGER_ALIAS);
@@ -134,6 +168,9 @@ impl LedgerChoice {
 }
 
 fn ledger_url(text: &str) -> Option<LedgerChoice> {
+    if let Some(folder) = text.strip_prefix("json://").or_else(|| text.strip_prefix("json:")) {
+        return (!folder.is_empty()).then(|| LedgerChoice::Json(PathBuf::from(folder)));
+    }
     let file = text.strip_prefix("sqlite://").or_else(|| text.strip_prefix("sqlite:"));
     match file {
         Some(file) => {
@@ -151,13 +188,10 @@ impl Settings {
     pub(crate) fn stores(&self, caller: &str, instead: &str) -> Result<Stores, Faults> {
         match (&self.redis, &self.ledger) {
             (None, Some(LedgerChoice::Embedded(file))) => Ok(Stores::embedded(file)),
-            (Some(redis), Some(ledger)) => Ok(Stores {
-                accumulator: Accumulator::Redis(redis.clone()),
-                ledger: match ledger {
-                    LedgerChoice::Postgres(url) => Ledger::Postgres(url.clone()),
-                    LedgerChoice::Embedded(file) => Ledger::Embedded(file.clone()),
-                },
-            }),
+            (None, Some(LedgerChoice::Json(folder))) => Ok(self.embedded_before(folder)),
+            (Some(redis), Some(ledger)) => {
+                Ok(Stores { accumulator: Accumulator::Redis(redis.clone()), ledger: ledger.into() })
+            }
             (redis, ledger) => {
                 let lacking = [("REDIS_URL", redis.is_none()), ("LEDGER_URL", ledger.is_none())];
                 let lacking = lacking.into_iter().filter(|(_, lacks)| *lacks);
@@ -182,21 +216,26 @@ impl Settings {
         match (&self.redis, &self.ledger) {
             (None, None) => Some(Stores::embedded(&self.embedded)),
             (None, Some(LedgerChoice::Embedded(file))) => Some(Stores::embedded(file)),
+            (None, Some(LedgerChoice::Json(folder))) => Some(self.embedded_before(folder)),
             _ => None,
         }
     }
 
-    /// Whether Redis or a ledger is configured, which the embedded mode does not use.
+    /// The embedded file counts, and the totals go to the folder.
+    fn embedded_before(&self, folder: &Path) -> Stores {
+        Stores {
+            accumulator: Accumulator::Embedded(self.embedded.clone()),
+            ledger: Ledger::Json(folder.to_owned()),
+        }
+    }
+
+    /// Whether Redis or a ledger of its own kind is configured, which the embedded mode does not use.
     pub(crate) const fn names_servers(&self) -> bool {
-        self.redis.is_some() || matches!(self.ledger, Some(LedgerChoice::Postgres(_)))
+        self.redis.is_some() || matches!(self.ledger, Some(LedgerChoice::Postgres(_) | LedgerChoice::Json(_)))
     }
 
     /// Only the ledger: the embedded file where none is configured.
     pub(crate) fn ledger(&self) -> Ledger {
-        match &self.ledger {
-            Some(LedgerChoice::Postgres(url)) => Ledger::Postgres(url.clone()),
-            Some(LedgerChoice::Embedded(file)) => Ledger::Embedded(file.clone()),
-            None => Ledger::Embedded(self.embedded.clone()),
-        }
+        self.ledger.as_ref().map_or_else(|| Ledger::Embedded(self.embedded.clone()), Ledger::from)
     }
 }

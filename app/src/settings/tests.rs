@@ -68,7 +68,7 @@ fn the_defaults_are_those_that_the_adapters_recommend() {
     );
     let (settings, limits) = (load(&[]).unwrap(), Limits::default());
     assert_eq!(format!("{:?}", settings.limits()), format!("{limits:?}"));
-    assert_eq!(format!("{:?}", settings.decoder()), format!("{:?}", Decoder::default()));
+    assert_eq!(format!("{:?}", settings.decoder(&settings.ledger())), format!("{:?}", Decoder::default()));
 }
 
 #[test]
@@ -197,6 +197,24 @@ fn a_mode_names_every_setting_that_it_lacks() {
     assert!(matches!(stores.accumulator, Accumulator::Embedded(file) if file == Path::new("/var/x.db")));
     let said = load(&[]).unwrap().broker("app --worker", "use --standalone").unwrap_err().to_string();
     assert!(said.starts_with("RABBITMQ_URL: app --worker needs it"), "{said}");
+}
+
+#[test]
+fn a_folder_of_json_files_is_a_ledger_before_which_redis_or_the_embedded_file_counts() {
+    let stores = |variables: &[(&str, &str)]| load(variables).unwrap().stores("app --worker", "").unwrap();
+    let folder = ("LEDGER_URL", "json:out/counts");
+    for variables in
+        [&[folder, ("PULSE_DB", "x.db")][..], &[("LEDGER_URL", "json://out/counts"), ("PULSE_DB", "x.db")]]
+    {
+        let Stores { accumulator, ledger } = stores(variables);
+        assert!(matches!(&accumulator, Accumulator::Embedded(file) if file == Path::new("x.db")));
+        assert!(matches!(&ledger, Ledger::Json(folder) if folder == Path::new("out/counts")));
+        let decoder = load(variables).unwrap().decoder(&ledger);
+        assert_eq!(decoder.sku_rule, application::decode::SkuRule::FileName);
+    }
+    let Stores { accumulator, ledger } = stores(&[folder, ("REDIS_URL", "redis://h")]);
+    assert!(matches!(accumulator, Accumulator::Redis(_)) && matches!(ledger, Ledger::Json(_)));
+    assert!(faults(&[("LEDGER_URL", "json:")]).contains("LEDGER_URL"));
 }
 
 #[test]

@@ -36,14 +36,16 @@ pub(crate) async fn run(arguments: Usage, settings: &Settings) -> anyhow::Result
     let mut out = Renderer::new(BufWriter::new(io::stdout().lock()), layout, !billed)?;
     if billed {
         let ledger = settings.ledger();
-        if there_is(ledger.file())? {
+        if there_is(ledger.sign().as_deref())? {
             let books = patiently(ledger.open(&settings.counting, false)).await?;
             print_billed(&books.reader, &filter, &mut out).await?;
         }
     } else {
         let stores =
             settings.stores_or_embedded("app usage", "add --billed to leave out what is not yet flushed")?;
-        if there_is(stores.accumulator.file())? {
+        let is_booked = stores.ledger.sign().is_some_and(|file| file.exists());
+        // Books without the accumulator that they are of are for the report to complain about.
+        if is_booked || there_is(stores.accumulator.file())? {
             print_all(&stores, settings, &filter, &mut out).await?;
         }
     }

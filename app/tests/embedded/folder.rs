@@ -43,7 +43,9 @@ impl Folder {
     /// The program, with no environment but what is given.
     fn command(&self, arguments: &[&str], settings: &[(&str, &str)]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
-        command.args(arguments).current_dir(self.0.path()).env_clear().envs(settings.iter().copied());
+        command.args(arguments).current_dir(self.0.path()).env_clear();
+        // A port that is free: services of many tests run side by side.
+        command.env("HTTP_ADDR", "127.0.0.1:0").envs(settings.iter().copied());
         command
     }
 
@@ -81,7 +83,7 @@ impl Folder {
         let child = self
             .command(arguments, settings)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(File::create(log.with_extension("out")).unwrap())
             .stderr(file)
             .spawn()
             .unwrap();
@@ -98,6 +100,11 @@ impl Folder {
 impl Running {
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it printed.
+    pub(crate) fn out(&self) -> String {
+        fs::read_to_string(self.log.with_extension("out")).unwrap()
     }
 
     pub(crate) fn log(&self) -> String {

@@ -1,7 +1,9 @@
 //! The built program on the embedded file: no server is needed.
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
+mod api;
 mod folder;
 mod ingesting;
+mod json_ledger;
 mod standalone;
 mod usage_and_settings;

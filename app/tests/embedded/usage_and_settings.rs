@@ -5,11 +5,17 @@ use crate::folder::{Folder, flights};
 #[test]
 fn every_command_explains_itself_with_an_example() {
     let folder = Folder::new();
-    for command in ["", "ingest", "usage", "flush", "migrate", "populate", "health", "settings"] {
-        let arguments: Vec<&str> = [command, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
+    for command in
+        ["", "ingest", "usage", "flush", "migrate", "populate", "health", "settings", "mappings test"]
+    {
+        let arguments: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
         let help = folder.succeed(&arguments);
         assert!(help.contains("Example"), "{help}");
-        let name = if command.is_empty() { "help".to_owned() } else { format!("help_{command}") };
+        let name = if command.is_empty() {
+            "help".to_owned()
+        } else {
+            format!("help_{}", command.replace(' ', "_"))
+        };
         insta::assert_snapshot!(name, help);
     }
 }
@@ -102,4 +108,31 @@ fn the_reference_is_printed_without_any_settings() {
     folder.write(".env", "PULSE_SHARDS=0\n");
     assert!(folder.succeed(&["settings"]).contains("### `PULSE_SHARDS`"));
     assert!(folder.succeed(&["settings", "--env-example"]).contains("#PULSE_SHARDS=8\n"));
+}
+
+#[test]
+fn a_mapping_is_chosen_tried_and_checked_with_the_other_settings() {
+    let folder = Folder::new();
+    folder.write("sample.ndjson", "{\"customer\":\"A\"}\n{\"customer\":7.5}\n");
+    let tried = folder.run(&["mappings", "test", "task", "sample.ndjson"]);
+    assert!(tried.code == Some(1) && tried.out.contains("2: refused: invalid_field: tenant"), "{tried:?}");
+    folder.write("sample.ndjson", "{\"customer\":\"A\"}\n{\"customer\":\"B\"}\n");
+    assert!(folder.succeed(&["mappings", "test", "task", "sample.ndjson"]).contains("2: counts"));
+    assert!(folder.succeed(&["mappings", "list"]).contains("purchase"));
+
+    let ran = folder.run_with(&["ingest", "sample.ndjson"], &[("PULSE_FORMAT", "task")], "");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(folder.succeed(&["usage", "--csv", "--tenant", "B"]).contains("B,task,task,"));
+
+    folder.write("own.toml", "[pulse]\ntenant = { pointer = \"customer\" }\n");
+    let settings = [("PULSE_FORMAT", "own.toml"), ("PULSE_SHARDS", "0")];
+    let ran = folder.run_with(&["usage"], &settings, "");
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    for fault in [
+        "PULSE_FORMAT: own.toml, line 2: tenant",
+        "PULSE_FORMAT: own.toml, line 1: use_unity is missing",
+        "PULSE_SHARDS: ",
+    ] {
+        assert!(ran.errors.contains(fault), "{fault}: {}", ran.errors);
+    }
 }

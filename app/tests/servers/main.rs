@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod crashes;
+mod event_counter;
 mod outages;
 mod publishing;
 mod stopping;

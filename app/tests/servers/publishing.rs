@@ -1,7 +1,7 @@
 //! Files on their way through RabbitMQ.
 
 use crate::system::{System, assert_equal, totals_of};
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 #[test]
 fn an_ingested_file_is_published_and_its_bad_lines_are_listed_and_not_published() {
@@ -43,4 +43,24 @@ fn messages_of_many_pulses_come_to_what_was_published() {
     system.run(&[&load[..], &more, &["--count-out", "expected.csv"]].concat());
     assert_eq!(system.depth("pulses"), 300);
     assert_equal(&system.drain(), &totals_of(&system.path("expected.csv")));
+}
+
+#[test]
+fn events_of_users_are_counted_by_type_and_user_each_id_once() {
+    let system = System::start();
+    let settings = "RABBITMQ_EXCHANGE=users\nRABBITMQ_BINDING='#.event.*'\nPULSE_FORMAT=event\n";
+    fs::write(system.path(".env"), settings).unwrap();
+    let load =
+        ["populate", "--to", "rabbitmq", "--format", "event", "--total-messages", "5000", "--seed", "7"];
+    system.run(&[&load[..], &["--duplicates", "20", "--count-out", "expected.json"]].concat());
+    assert_eq!(system.depth("pulses"), 5_000);
+    let mut found = BTreeMap::<String, BTreeMap<String, u64>>::new();
+    for ([user, kind, unit, _], (amount, pulses)) in system.drain() {
+        assert_eq!((unit.as_str(), amount), ("event", pulses.to_string()));
+        *found.entry(kind).or_default().entry(user).or_default() += pulses;
+    }
+    let expected = fs::read(system.path("expected.json")).unwrap();
+    assert_eq!(found, serde_json::from_slice::<BTreeMap<_, _>>(&expected).unwrap());
+    assert!(found["created"].keys().any(|user| user.starts_with("ann.event.created.")));
+    assert_eq!(system.depth("pulses.dead"), 0);
 }

@@ -150,6 +150,26 @@ impl System {
         });
     }
 
+    /// Publishes bodies under their routing keys to a topic exchange that exists, each confirmed and routed.
+    pub(crate) fn publish_to(&self, exchange: &str, messages: &[(String, Vec<u8>)]) {
+        self.amqp(async |connection| {
+            let channel = connection.create_channel().await.unwrap();
+            channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+            let mut confirms = Vec::new();
+            for (key, body) in messages {
+                let properties = BasicProperties::default().with_delivery_mode(2);
+                let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+                let confirm =
+                    channel.basic_publish(exchange.into(), key.as_str().into(), options, body, properties);
+                confirms.push(confirm.await.unwrap());
+            }
+            for confirm in confirms {
+                let confirm = confirm.await.unwrap();
+                assert!(confirm.is_ack() && confirm.take_message().is_none(), "published and routed");
+            }
+        });
+    }
+
     /// Takes all dead letters.
     pub(crate) fn dead_letters(&self) -> Vec<DeadLetter> {
         self.amqp(async |connection| {

@@ -64,7 +64,8 @@ impl AcceptPulses {
     /// See [`NotAccepted`].
     pub async fn run(&self, submission: Submission) -> Result<Vec<Verdict>, NotAccepted> {
         let Submission { body, envelope, id, received_at } = submission;
-        let delivery = Delivery { partition: PartitionId(0), sequence: 0, body, envelope, received_at };
+        let delivery =
+            Delivery { partition: PartitionId(0), sequence: 0, log: None, body, envelope, received_at };
         let mut items = Vec::new();
         self.decoder.decode(&delivery, &mut items);
         let verdicts = verdicts(&delivery, &items)?;

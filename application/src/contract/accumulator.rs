@@ -12,17 +12,19 @@ mod counting;
 mod exactness;
 mod generations;
 mod handles;
+mod logs;
 mod window;
 
 pub use counting::*;
 pub use exactness::*;
 pub use generations::*;
 pub use handles::*;
+pub use logs::*;
 pub use window::*;
 
 use crate::ports::{
-    AccumulatorShards, Batch, GenerationStore, Outcome, PulseSink, SealedGeneration, ShardBirth, ShardCounts,
-    ShardState,
+    AccumulatorShards, Batch, GenerationStore, LogPositions, Outcome, PulseSink, SealedGeneration,
+    ShardBirth, ShardCounts, ShardState,
 };
 use async_trait::async_trait;
 use domain::{
@@ -35,7 +37,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 #[async_trait]
 pub trait AccumulatorFixture: Send + Sync {
     /// The adapter.
-    type Store: PulseSink + AccumulatorShards + GenerationStore;
+    type Store: PulseSink + AccumulatorShards + GenerationStore + LogPositions;
 
     /// How many shards the suite may open.
     fn shards(&self) -> ShardCount;
@@ -99,6 +101,16 @@ macro_rules! accumulator_contract {
             a_clock_that_jumps_back_forgets_nothing,
             clocks_that_differ_forget_nothing,
             a_clock_that_jumped_back_forgets_again_in_the_end,
+            a_place_in_a_log_is_counted_once,
+            logs_do_not_mix_up,
+            items_of_one_message_have_places_of_their_own,
+            a_gap_is_refused_and_nothing_is_written,
+            a_shard_passes_what_holds_nothing_for_it,
+            a_repeated_batch_of_a_log_is_counted_once,
+            a_copy_at_another_place_is_known_by_its_id,
+            a_conflict_in_a_log_stays_one,
+            sealing_keeps_the_positions_of_its_moment,
+            any_readers_of_a_log_count_each_pulse_once,
         }
     };
     ($fixture:expr => $($name:ident),+ $(,)?) => {
@@ -165,7 +177,7 @@ struct Program<S> {
     last_number: std::sync::atomic::AtomicU64,
 }
 
-impl<S: PulseSink + AccumulatorShards + GenerationStore> Program<S> {
+impl<S: PulseSink + AccumulatorShards + GenerationStore + LogPositions> Program<S> {
     /// The first handle, with all shards made.
     async fn first<F: AccumulatorFixture<Store = S>>(fixture: &F) -> Self {
         Self::open(fixture.first().await, fixture.shards()).await
@@ -203,7 +215,7 @@ impl<S: PulseSink + AccumulatorShards + GenerationStore> Program<S> {
     fn batch(&self, pulses: &[Pulse]) -> Batch {
         let shard = self.shards.shard_of(&pulses[0].tenant);
         assert!(pulses.iter().all(|pulse| self.shards.shard_of(&pulse.tenant) == shard), "one shard a batch");
-        Batch { shard, number: self.next_number(), pulses: pulses.to_vec() }
+        Batch { shard, number: self.next_number(), pulses: pulses.to_vec(), stretches: Vec::new() }
     }
 
     /// Applies the pulses as one batch.

@@ -29,6 +29,11 @@ pub trait FreshBooks {
 
     /// A handle like that of another process: every call gives one more on the same books.
     fn open(&self) -> impl Future<Output = Self::Ledger> + Send;
+
+    /// Whether these books take products of this name; all do but those that name files by them.
+    fn takes_sku(&self, _sku: &str) -> bool {
+        true
+    }
 }
 
 /// Makes a test of each promise of a ledger. The expression is a future of [`FreshBooks`], asked for once a test.
@@ -107,7 +112,14 @@ pub(super) fn total(amount: &str, pulses: u64) -> UsageTotal {
 pub(super) fn sealed(shard: Shard, generation: u64, rows: &[UsageRow]) -> SealedGeneration {
     let total =
         rows.iter().fold(UsageTotal::default(), |sum, row| sum.checked_add(row.total).expect("a small sum"));
-    SealedGeneration { accumulator: ACCUMULATOR, shard, generation, total, sealed_at: SEALED_AT }
+    SealedGeneration {
+        accumulator: ACCUMULATOR,
+        shard,
+        generation,
+        total,
+        sealed_at: SEALED_AT,
+        positions: Vec::new(),
+    }
 }
 
 /// The rows in parts of a few.

@@ -141,6 +141,7 @@ pub(super) fn stand_in_identity(
 ) -> Result<Option<PulseIdentity>, Rejection> {
     match (&envelope.message_id, anonymous) {
         (Some(id), _) if !id.is_empty() => {
+            domain::check_text(id).map_err(|error| invalid("message_id", error))?;
             Ok(Some(PulseIdentity::Message { id: id.as_str().into(), item: index }))
         }
         (_, Anonymous::Accept) => Ok(None),

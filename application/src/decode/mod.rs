@@ -9,7 +9,7 @@ mod pulse;
 
 use crate::ports::Delivery;
 use cloud_events::Form;
-use domain::{Pulse, Reason, Rejection};
+use domain::{Pulse, Reason, Rejection, check_file_name};
 use mapping::{ColumnValue, Mapping, Message};
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -20,12 +20,37 @@ pub struct Decoder {
     pub format: Format,
     /// Whether pulses count that carry nothing to know them by.
     pub anonymous: Anonymous,
+    /// What pulses are known by.
+    pub dedupe: Dedupe,
     /// The most pulses in one message; a message with more is refused whole.
     pub items_max: usize,
     /// How far a pulse's own time may lie before its arrival; `None` for any past.
     pub age_max: Option<Duration>,
     /// How far a pulse's own time may lie after its arrival.
     pub ahead_max: Duration,
+    /// Which products pulses may be of.
+    pub sku_rule: SkuRule,
+}
+
+/// Which products pulses may be of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SkuRule {
+    /// Any name.
+    Any,
+    /// Names that may name a file, for books that keep a file a product; others are refused as `invalid_field`.
+    FileName,
+}
+
+impl SkuRule {
+    fn check(self, pulse: Pulse) -> Result<Pulse, Rejection> {
+        match (self, check_file_name(pulse.product_sku.as_str())) {
+            (Self::FileName, Err(error)) => {
+                let detail = format!("product_sku {error} (LEDGER_URL=json:DIR)");
+                Err(Rejection::new(Reason::InvalidField, detail))
+            }
+            _ => Ok(pulse),
+        }
+    }
 }
 
 /// What messages are.
@@ -49,6 +74,25 @@ pub enum Anonymous {
     Reject,
 }
 
+/// What makes a pulse known where the source is a log. On a queue it is always the id: there are no offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dedupe {
+    /// Its id, or that of its message; offsets say nothing.
+    Id,
+    /// Its place in the log; ids are not remembered.
+    Offset,
+    /// Its place, and its id where it carries one: the same pulse at two places is one.
+    Both,
+}
+
+impl Dedupe {
+    /// Whether the place in a log makes a pulse known.
+    #[must_use]
+    pub const fn by_offset(self) -> bool {
+        matches!(self, Self::Offset | Self::Both)
+    }
+}
+
 /// One pulse of a message, read or refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
@@ -61,14 +105,16 @@ pub struct Item {
 }
 
 impl Default for Decoder {
-    /// The defaults of the settings: anonymous pulses count, 1,000 pulses a message, any past, one hour ahead.
+    /// The defaults of the settings: anonymous pulses count, places and ids identify, 1,000 pulses a message, any past, one hour ahead.
     fn default() -> Self {
         Self {
             format: Format::Pulse,
             anonymous: Anonymous::Accept,
+            dedupe: Dedupe::Both,
             items_max: 1_000,
             age_max: None,
             ahead_max: Duration::from_hours(1),
+            sku_rule: SkuRule::Any,
         }
     }
 }
@@ -76,6 +122,19 @@ impl Default for Decoder {
 impl Decoder {
     /// Reads a message and appends a verdict for each pulse in it: at least one.
     pub fn decode(&self, delivery: &Delivery, out: &mut Vec<Item>) {
+        if self.anonymous == Anonymous::Reject && self.counts_by_place(delivery) {
+            // The place is an identity.
+            Self { anonymous: Anonymous::Accept, ..self.clone() }.decode_items(delivery, out);
+        } else {
+            self.decode_items(delivery, out);
+        }
+    }
+
+    fn counts_by_place(&self, delivery: &Delivery) -> bool {
+        delivery.log.is_some() && self.dedupe.by_offset()
+    }
+
+    fn decode_items(&self, delivery: &Delivery, out: &mut Vec<Item>) {
         match self.take_apart(delivery) {
             Ok((form, body::Items::One(text))) => out.push(self.item(delivery, form, text, 0)),
             Ok((form, body::Items::Many(texts))) => {
@@ -109,8 +168,14 @@ impl Decoder {
         Item {
             index: Some(index),
             bytes: start..start + text.len(),
-            pulse: self.read(delivery, form, text, index),
+            pulse: self.checked(delivery, form, text, index),
         }
+    }
+
+    fn checked(&self, delivery: &Delivery, form: Form, text: &str, index: u32) -> Result<Pulse, Rejection> {
+        let pulse = self.sku_rule.check(self.read(delivery, form, text, index)?)?;
+        let by_place_alone = self.dedupe == Dedupe::Offset && self.counts_by_place(delivery);
+        Ok(if by_place_alone { Pulse { identity: None, ..pulse } } else { pulse })
     }
 
     fn read(&self, delivery: &Delivery, form: Form, text: &str, index: u32) -> Result<Pulse, Rejection> {
@@ -166,6 +231,7 @@ mod tests {
             body: body.to_vec(),
             envelope: Envelope::default(),
             received_at: Timestamp::new(NOON, 0),
+            log: None,
         }
     }
 
@@ -314,6 +380,22 @@ mod tests {
     }
 
     #[test]
+    fn a_product_that_may_not_name_a_file_is_refused_where_the_books_keep_files() {
+        let long = format!("\"{}\"", "x".repeat(201));
+        for value in [r#""../../etc/passwd""#, r#""a\u002fb""#, r#""..""#, r#"".hidden""#, &long] {
+            let body = pulse_json("product_sku", value);
+            assert_eq!(verdicts(body.as_bytes()), [Ok("307".to_owned())], "{value}");
+            let decoder = Decoder { sku_rule: SkuRule::FileName, ..Decoder::default() };
+            let refused = decode_with(&decoder, &delivery(body.as_bytes()))[0].pulse.clone().unwrap_err();
+            assert_eq!(refused.reason, Reason::InvalidField, "{value}");
+            assert!(refused.detail.starts_with("product_sku ") && refused.detail.len() < 100, "{refused}");
+        }
+        let decoder = Decoder { sku_rule: SkuRule::FileName, ..Decoder::default() };
+        let body = pulse_json("product_sku", r#""created""#);
+        assert!(decode_with(&decoder, &delivery(body.as_bytes()))[0].pulse.is_ok());
+    }
+
+    #[test]
     fn unknown_fields_are_ignored_whatever_they_hold() {
         for value in ["1e400", r#"{"a":[1,{"b":"}]"}]}"#, "null", r#""\"[""#] {
             assert_eq!(verdicts(pulse_json("extra", value).as_bytes()), [Ok("307".to_owned())], "{value}");
@@ -399,6 +481,17 @@ mod tests {
             identities,
             [PulseIdentity::Message { id: "m".into(), item: 0 }, PulseIdentity::Id("a".into())]
         );
+    }
+
+    #[test]
+    fn a_message_id_that_is_no_id_is_refused_where_it_is_needed() {
+        let mut delivery = delivery(format!("[{},{}]", pulse_json("id", ""), pulse_json("", "")).as_bytes());
+        delivery.envelope.message_id = Some("m\u{1a}".into());
+        let items = decode_with(&Decoder::default(), &delivery);
+        let rejection = items[0].pulse.as_ref().unwrap_err();
+        assert_eq!(rejection.reason, Reason::InvalidField);
+        assert!(rejection.detail.contains("message_id"), "{}", rejection.detail);
+        assert!(items[1].pulse.is_ok());
     }
 
     #[test]

@@ -3,11 +3,11 @@
 mod shard;
 
 use crate::ports::{
-    AccumulatorShards, Batch, GenerationStore, Outcome, PortError, PulseSink, SealedGeneration, ShardBirth,
-    ShardMark, ShardState, UsageRow,
+    AccumulatorShards, Batch, GenerationStore, LogPositions, Outcome, PortError, PulseSink, SealedGeneration,
+    ShardBirth, ShardMark, ShardState, UsageRow,
 };
 use async_trait::async_trait;
-use domain::{Shard, Timestamp};
+use domain::{LogName, LogPosition, Shard, Timestamp};
 use shard::MemoryShard;
 use std::{
     collections::BTreeMap,
@@ -128,6 +128,13 @@ impl AccumulatorShards for MemoryAccumulator {
             sequence: seen.sequence,
         };
         seen.iter().map(mark).collect()
+    }
+}
+
+#[async_trait]
+impl LogPositions for MemoryAccumulator {
+    async fn positions(&self, log: &LogName) -> Result<Vec<LogPosition>, PortError> {
+        Ok(lock(&self.store).shards.values().map(|shard| shard.position(log)).collect())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Deliveries between receipt and settlement, and the watermark below which all are finished.
 
-use crate::ports::{Delivery, PartitionId, Watermark};
-use domain::content_hash;
+use crate::ports::{Delivery, LogReading, PartitionId, Watermark};
+use domain::{LogPosition, content_hash};
 use std::{
     collections::VecDeque,
     ops::Range,
@@ -25,6 +25,8 @@ pub(super) struct InFlight {
 /// Where what becomes of a source's deliveries is told.
 pub(super) struct RouteHandle {
     pub(super) unsettled: Arc<Unsettled>,
+    /// Whether the place in a log is an identity.
+    pub(super) by_offset: bool,
     pub(super) refuse: mpsc::Sender<Refused>,
 }
 
@@ -52,6 +54,14 @@ pub(super) struct Origin {
 }
 
 impl Origin {
+    /// Where the pulse stands in a log; `None` where that says nothing.
+    pub(super) fn place(&self) -> Option<(&LogReading, LogPosition)> {
+        let InFlight { delivery, route, .. } = self.in_flight.as_ref();
+        let reading = delivery.log.as_deref().filter(|_| route.by_offset)?;
+        let items = self.item.unwrap_or_default();
+        Some((reading, LogPosition { offset: delivery.sequence, items }))
+    }
+
     /// Hands the pulse to the source's refusals; waits where they are behind.
     pub(super) async fn refuse(self, rejection: domain::Rejection) {
         let refuse = self.in_flight.route.refuse.clone();
@@ -89,7 +99,16 @@ pub(super) struct Unsettled {
 /// Deliveries that are finished and not settled yet.
 pub(super) struct Finished {
     pub(super) watermark: Watermark,
+    /// Where the partition is a reading of a log.
+    pub(super) log: Option<Arc<LogReading>>,
     deliveries: usize,
+}
+
+impl Finished {
+    /// Takes in what was finished of the same partition before.
+    pub(super) fn take_in(&mut self, earlier: &Self) {
+        self.deliveries += earlier.deliveries;
+    }
 }
 
 impl Unsettled {
@@ -115,10 +134,11 @@ impl Unsettled {
         for (partition, deliveries) in partitions.iter_mut() {
             let (before, mut last) = (deliveries.len(), None);
             while let Some(delivery) = deliveries.pop_front_if(|delivery| delivery.is_finished()) {
-                last = Some(delivery.delivery.sequence);
+                last = Some(delivery);
             }
-            finished.extend(last.map(|sequence| Finished {
-                watermark: Watermark { partition: *partition, sequence },
+            finished.extend(last.map(|last| Finished {
+                watermark: Watermark { partition: *partition, sequence: last.delivery.sequence },
+                log: last.delivery.log.clone(),
                 deliveries: before - deliveries.len(),
             }));
         }

@@ -3,28 +3,16 @@
 use super::{
     Limits, Tally,
     in_flight::{Origin, finish_all},
+    shard_writer::ShardWriter,
 };
-use crate::{
-    ports::{Batch, Outcome, PortError, PulseSink},
-    retry::Dependency,
-};
-use domain::{Pulse, Reason, Rejection, Shard};
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use crate::ports::{Batch, Outcome, PartitionId, PortError};
+use domain::{LogName, Pulse, Reason, Rejection};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{
     sync::{Semaphore, mpsc},
     time::{Instant, timeout_at},
 };
 use tracing::debug;
-
-/// Numbers batches for the whole program: a sink tells repetitions by the number, and outlives an engine.
-static BATCHES: AtomicU64 = AtomicU64::new(1);
 
 pub(super) struct LaneItem {
     pub(super) pulse: Pulse,
@@ -61,9 +49,7 @@ impl LaneSender {
 }
 
 pub(super) struct Lane {
-    shard: Shard,
-    sink: Arc<dyn PulseSink>,
-    dependency: Arc<Dependency>,
+    writer: Arc<ShardWriter>,
     tally: Arc<Tally>,
     arrivals: mpsc::UnboundedReceiver<Arrived>,
     room: Arc<Semaphore>,
@@ -72,21 +58,13 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(
-        shard: Shard,
-        sink: &Arc<dyn PulseSink>,
-        dependency: &Arc<Dependency>,
-        limits: Limits,
-        tally: &Arc<Tally>,
-    ) -> (Self, LaneSender) {
+    pub(super) fn new(writer: &Arc<ShardWriter>, limits: Limits, tally: &Arc<Tally>) -> (Self, LaneSender) {
         // Bounded by the semaphore, which counts pulses and not sends.
         let (items, arrivals) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(limits.lane_pulses()));
         let sender = LaneSender { items, room: Arc::clone(&room), portion: limits.batch_size };
         let lane = Self {
-            shard,
-            sink: Arc::clone(sink),
-            dependency: Arc::clone(dependency),
+            writer: Arc::clone(writer),
             tally: Arc::clone(tally),
             arrivals,
             room,
@@ -100,16 +78,10 @@ impl Lane {
     pub(super) async fn run(mut self) -> Result<(), PortError> {
         let mut waiting = VecDeque::new();
         while self.fill(&mut waiting).await {
-            let (batch, origins) = self.next_batch(&mut waiting);
-            let outcomes = self.dependency.hold(|| self.sink.apply(&batch)).await?;
-            if outcomes.len() != batch.pulses.len() {
-                return Err(PortError::permanent(
-                    "apply a batch",
-                    "the sink gave too few or too many outcomes",
-                ));
-            }
-            debug!(shard = self.shard.0, pulses = batch.pulses.len(), "batch applied");
-            self.tally.applied(&batch.pulses, &outcomes);
+            let (pulses, origins) = self.next_batch(&mut waiting);
+            let (pulses, outcomes) = self.writer.apply(pulses, &origins).await?;
+            debug!(shard = self.writer.shard().0, pulses = pulses.len(), "batch applied");
+            self.tally.applied(&pulses, &origins, &outcomes);
             self.room.add_permits(origins.len());
             let mut conflicts = Vec::new();
             finish_all(origins.into_iter().zip(outcomes).filter_map(|(origin, outcome)| match outcome {
@@ -144,11 +116,15 @@ impl Lane {
         true
     }
 
-    fn next_batch(&self, waiting: &mut VecDeque<(Instant, LaneItem)>) -> (Batch, Vec<Origin>) {
+    fn next_batch(&self, waiting: &mut VecDeque<(Instant, LaneItem)>) -> (Vec<Pulse>, Vec<Origin>) {
         let count = waiting.len().min(self.batch_size);
         let (mut pulses, mut origins) = (Vec::with_capacity(count), Vec::with_capacity(count));
         let mut room = Batch::UNITS_MAX;
+        let mut readings = Readings::default();
         let mut fits = |item: &LaneItem| {
+            if !readings.may_take(&item.origin) {
+                return false;
+            }
             // A pulse has less than 10^16 whole units and its nanos make less than one more.
             let rest = room.checked_sub(item.pulse.amount.whole_units() + 1);
             rest.inspect(|rest| room = *rest).is_some()
@@ -158,8 +134,27 @@ impl Lane {
             pulses.push(item.pulse);
             origins.push(item.origin);
         }
-        let number = BATCHES.fetch_add(1, Ordering::Relaxed);
-        (Batch { shard: self.shard, number, pulses }, origins)
+        (pulses, origins)
+    }
+}
+
+/// The readings of logs that a batch holds pulses of. Two readings of one log do not go together: what lies between
+/// them was read by another program.
+#[derive(Default)]
+struct Readings(Vec<(PartitionId, LogName)>);
+
+impl Readings {
+    fn may_take(&mut self, origin: &Origin) -> bool {
+        let Some((reading, _)) = origin.place() else { return true };
+        let partition = origin.in_flight.delivery.partition;
+        if self.0.iter().any(|(taken, _)| *taken == partition) {
+            return true;
+        }
+        let other = self.0.iter().any(|(_, log)| *log == reading.log);
+        if !other {
+            self.0.push((partition, reading.log.clone()));
+        }
+        !other
     }
 }
 

@@ -14,6 +14,7 @@ mod lane;
 mod reader;
 mod refusals;
 mod settler;
+mod shard_writer;
 mod tally;
 
 #[cfg(test)]
@@ -33,6 +34,7 @@ use lane::{Lane, LaneSender};
 use reader::Reader;
 use refusals::Refusals;
 use settler::Settler;
+use shard_writer::ShardWriter;
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc,
@@ -95,7 +97,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             batch_size: 1_000,
-            batch_linger: Duration::from_millis(5),
+            batch_linger: Duration::from_millis(20),
             drain_timeout: Duration::from_secs(30),
             until_idle: None,
         }
@@ -151,11 +153,12 @@ impl IngestPulses {
         let (mut work, mut settlers) = (Work::new(), Work::new());
         let drained = CancellationToken::new();
         let stop = stop.child_token();
-        let lanes = self.start_lanes(&mut work);
+        let writers = self.writers();
+        let lanes = self.start_lanes(&writers, &mut work);
         let routes: Vec<RunningRoute> = self
             .routes
             .iter()
-            .map(|route| self.start_route(route, &lanes, &stop, &drained, &mut work, &mut settlers))
+            .map(|route| self.start_route(route, &lanes, &writers, &stop, &drained, &mut work, &mut settlers))
             .collect();
         drop(lanes);
         let result = self.watch(&routes, &stop, &drained, &mut work, &mut settlers).await;
@@ -197,12 +200,17 @@ impl IngestPulses {
         Ok(())
     }
 
-    fn start_lanes(&self, work: &mut Work) -> Vec<LaneSender> {
+    fn writers(&self) -> Vec<Arc<ShardWriter>> {
         let dependency = Arc::new(Dependency::new(&self.sink_name));
-        self.shards
-            .shards()
-            .map(|shard| {
-                let (lane, sender) = Lane::new(shard, &self.sink, &dependency, self.limits, &self.tally);
+        let writer = |shard| Arc::new(ShardWriter::new(shard, &self.sink, &dependency));
+        self.shards.shards().map(writer).collect()
+    }
+
+    fn start_lanes(&self, writers: &[Arc<ShardWriter>], work: &mut Work) -> Vec<LaneSender> {
+        writers
+            .iter()
+            .map(|writer| {
+                let (lane, sender) = Lane::new(writer, self.limits, &self.tally);
                 work.spawn(lane.run());
                 sender
             })
@@ -213,6 +221,7 @@ impl IngestPulses {
         &self,
         route: &Route,
         lanes: &[LaneSender],
+        writers: &[Arc<ShardWriter>],
         stop: &CancellationToken,
         drained: &CancellationToken,
         work: &mut Work,
@@ -220,6 +229,7 @@ impl IngestPulses {
     ) -> RunningRoute {
         let dependency = Arc::new(Dependency::new(&route.name));
         let unsettled = Arc::new(Unsettled::default());
+        let opened = CancellationToken::new();
         let (refuse, refused) = mpsc::channel(Refusals::QUEUE);
         work.spawn(
             Refusals {
@@ -238,9 +248,14 @@ impl IngestPulses {
                 dependency: Arc::clone(&dependency),
                 shards: self.shards,
                 lanes: lanes.to_vec(),
-                route: Arc::new(RouteHandle { unsettled: Arc::clone(&unsettled), refuse }),
+                route: Arc::new(RouteHandle {
+                    unsettled: Arc::clone(&unsettled),
+                    by_offset: route.decoder.dedupe.by_offset(),
+                    refuse,
+                }),
                 tally: Arc::clone(&self.tally),
                 stop: stop.clone(),
+                opened: opened.clone(),
             }
             .run(),
         );
@@ -249,20 +264,22 @@ impl IngestPulses {
                 source: Arc::clone(&route.source),
                 dependency: Arc::clone(&dependency),
                 unsettled: Arc::clone(&unsettled),
+                writers: writers.to_vec(),
                 drained: drained.clone(),
             }
             .run(),
         );
-        RunningRoute { source: Arc::clone(&route.source), dependency, unsettled }
+        RunningRoute { source: Arc::clone(&route.source), dependency, unsettled, opened }
     }
 
     /// Ends when nothing was received for the idle time and nothing is unsettled; never where no idle time is set.
     ///
-    /// A source that is away is not idle: what it holds was not asked for yet.
+    /// A source that is away, or has not answered yet, is not idle: what it holds was not asked for yet.
     async fn idle(&self, routes: &[RunningRoute]) {
         let Some(idle) = self.limits.until_idle else {
             return std::future::pending().await;
         };
+        join_all(routes.iter().map(|route| route.opened.cancelled())).await;
         loop {
             let quiet_since = self.tally.last_received();
             sleep_until(quiet_since + idle).await;
@@ -283,6 +300,7 @@ struct RunningRoute {
     source: Arc<dyn PulseSource>,
     dependency: Arc<Dependency>,
     unsettled: Arc<Unsettled>,
+    opened: CancellationToken,
 }
 
 impl RunningRoute {
@@ -290,7 +308,8 @@ impl RunningRoute {
     /// come again. Nothing is tried twice, and nothing is waited for longer than a moment.
     async fn hand_over(&self) {
         let hand_over = async {
-            for finished in self.unsettled.advance() {
+            // A log is settled only after every shard was moved on, which nobody does any more.
+            for finished in self.unsettled.advance().into_iter().filter(|finished| finished.log.is_none()) {
                 self.source.settle(finished.watermark).await?;
             }
             self.source.close().await

@@ -26,6 +26,8 @@ pub(super) struct Reader {
     pub(super) route: Arc<RouteHandle>,
     pub(super) tally: Arc<Tally>,
     pub(super) stop: CancellationToken,
+    /// Cancelled with the first answer of the source.
+    pub(super) opened: CancellationToken,
 }
 
 impl Reader {
@@ -38,6 +40,7 @@ impl Reader {
                 () = self.stop.cancelled() => return Ok(()),
                 received = self.dependency.hold(|| self.source.receive()) => received?,
             };
+            self.opened.cancel();
             match received {
                 Received::Deliveries(deliveries) => self.dispatch(deliveries, &mut chunk).await,
                 Received::End => return Ok(()),

@@ -60,13 +60,15 @@ impl Refusals {
     }
 }
 
-/// The same for the same bytes at the same place of the same message, which is known by its own id or its whole content.
+/// The same for the same bytes at the same place of the same message, which is known by its place in a log, its own id or its whole content.
 fn letter_id(source: &str, origin: &Origin) -> String {
     let delivery = &origin.in_flight.delivery;
     let item = origin.item.map_or_else(Vec::new, |item| item.to_be_bytes().to_vec());
     let bytes = &delivery.body[origin.bytes.clone()];
-    let (kind, message): (&[u8], &[u8]) = match delivery.envelope.message_id.as_deref() {
-        Some(id) if !id.is_empty() => (b"id", id.as_bytes()),
+    let place = delivery.log.as_ref().map(|reading| format!("{}@{}", reading.log, delivery.sequence));
+    let (kind, message): (&[u8], &[u8]) = match (&place, delivery.envelope.message_id.as_deref()) {
+        (Some(place), _) => (b"log", place.as_bytes()),
+        (None, Some(id)) if !id.is_empty() => (b"id", id.as_bytes()),
         _ => (b"body", origin.in_flight.content_hash()),
     };
     let hash = content_hash(&[source.as_bytes(), kind, message, &item, bytes]);

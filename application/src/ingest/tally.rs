@@ -1,5 +1,6 @@
 //! What the engine has done, counted per batch.
 
+use super::in_flight::Origin;
 use crate::ports::Outcome;
 use domain::{Pulse, Reason};
 use std::{
@@ -31,7 +32,7 @@ pub struct TallySnapshot {
     pub counted: u64,
     /// Pulses whose identity was known with the same content.
     pub duplicates: u64,
-    /// Pulses without an identity: all of them count.
+    /// Pulses that nothing identifies, neither an id nor a place in a log: all of them count.
     pub anonymous: u64,
     /// Pulses, or whole messages, that were refused and whose dead letter is confirmed, by reason.
     pub rejected: BTreeMap<Reason, u64>,
@@ -83,9 +84,11 @@ impl Tally {
         *self.last_received.lock().expect("no holder of this lock can panic")
     }
 
-    pub(super) fn applied(&self, pulses: &[Pulse], outcomes: &[Outcome]) {
+    pub(super) fn applied(&self, pulses: &[Pulse], origins: &[Origin], outcomes: &[Outcome]) {
         let of = |outcome| outcomes.iter().filter(|other| **other == outcome).count() as u64;
-        let anonymous = pulses.iter().filter(|pulse| pulse.identity.is_none()).count();
+        let anonymous = pulses.iter().zip(origins);
+        let anonymous =
+            anonymous.filter(|(pulse, origin)| pulse.identity.is_none() && origin.place().is_none()).count();
         self.counted.fetch_add(of(Outcome::Counted), Ordering::Relaxed);
         self.duplicates.fetch_add(of(Outcome::Duplicate), Ordering::Relaxed);
         self.anonymous.fetch_add(anonymous as u64, Ordering::Relaxed);

@@ -1,5 +1,7 @@
 //! The engine against scripted sources and sinks, with the clock paused.
 
+mod logs;
+
 use super::*;
 use crate::ports::{
     Batch, DeadLetter, Delivery, Envelope, MockDeadLetters, MockPulseSink, Outcome, PartitionId, Received,
@@ -177,6 +179,7 @@ fn delivery(sequence: u64, body: impl Into<Vec<u8>>) -> Delivery {
         body: body.into(),
         envelope: Envelope::default(),
         received_at: Timestamp::new(1_700_000_000, 0),
+        log: None,
     }
 }
 
@@ -436,6 +439,30 @@ async fn an_idle_engine_stops_by_itself_with_everything_settled() {
     sleep(Duration::from_secs(2)).await;
     assert!(running.engine.is_finished() && running.closed.is_cancelled());
     assert_eq!(running.settled_up_to(), Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_whose_source_is_still_connecting_is_not_idle() {
+    let limits = Limits { until_idle: Some(Duration::from_secs(5)), ..Limits::default() };
+    let running = Bench::new(Arc::new(ScriptedSink::default()), limits).start();
+    sleep(Duration::from_mins(1)).await;
+    assert!(!running.engine.is_finished(), "nobody knows yet what the source holds");
+    running.put([one(LEFT, 1)]);
+    sleep(Duration::from_secs(6)).await;
+    assert!(running.engine.is_finished());
+    assert_eq!(running.settled_up_to(), Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_whose_source_is_open_and_empty_becomes_idle() {
+    let limits = Limits { until_idle: Some(Duration::from_secs(5)), ..Limits::default() };
+    let running = Bench::new(Arc::new(ScriptedSink::default()), limits).start();
+    sleep(Duration::from_mins(1)).await;
+    running.put([]);
+    sleep(Duration::from_secs(4)).await;
+    assert!(!running.engine.is_finished(), "four seconds after it was opened");
+    sleep(Duration::from_secs(2)).await;
+    assert!(running.engine.is_finished());
 }
 
 #[tokio::test(start_paused = true)]

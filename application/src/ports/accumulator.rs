@@ -5,7 +5,7 @@
 
 use super::{PortError, ShardMark, UsageRow};
 use async_trait::async_trait;
-use domain::{AccumulatorId, Pulse, Shard, ShardCount, Timestamp, UsageTotal};
+use domain::{AccumulatorId, LogName, LogPosition, Pulse, Shard, ShardCount, Timestamp, UsageTotal};
 
 /// Pulses of one shard that are made durable together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,22 @@ pub struct Batch {
     pub number: u64,
     /// The pulses in the order of their arrival: at most [`Self::PULSES_MAX`], and at most [`Self::UNITS_MAX`] together.
     pub pulses: Vec<Pulse>,
+    /// What the batch holds of logs, at most one stretch of each log and at most [`Self::PULSES_MAX`]; empty where the place of a pulse says nothing.
+    pub stretches: Vec<LogStretch>,
+}
+
+/// A stretch of a log, of which a batch holds every pulse of its shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogStretch {
+    /// The log.
+    pub log: LogName,
+    /// Where the stretch begins: the shard must have counted the log this far.
+    pub from: LogPosition,
+    /// Where it ends: the shard has counted the log this far once the batch is applied.
+    pub to: LogPosition,
+    /// Its pulses by their index in the batch, and where they stand: ascending, before `to`. Those before `from` were
+    /// counted already, by this program.
+    pub pulses: Vec<(usize, LogPosition)>,
 }
 
 impl Batch {
@@ -24,6 +40,27 @@ impl Batch {
     pub const PULSES_MAX: usize = 4_000;
     /// The most whole units in a batch, so that any sum within it fits a signed 64-bit integer.
     pub const UNITS_MAX: u64 = 4_000_000_000_000_000_000;
+
+    /// For each pulse whether the shard has passed it, given how far it has counted the log of each stretch.
+    ///
+    /// # Errors
+    /// What is missing, where the shard is not as far as a stretch begins.
+    pub fn passed(&self, stored: &[LogPosition]) -> Result<Vec<bool>, String> {
+        let mut passed = vec![false; self.pulses.len()];
+        for (stretch, stored) in self.stretches.iter().zip(stored) {
+            if *stored < stretch.from {
+                return Err(format!(
+                    "shard {} has counted log {} up to {stored}, and was seen at {}: what it counted in between is gone, \
+                     its storage was lost or rolled back",
+                    self.shard, stretch.log, stretch.from
+                ));
+            }
+            for (index, _) in stretch.pulses.iter().take_while(|(_, place)| place < stored) {
+                passed[*index] = true;
+            }
+        }
+        Ok(passed)
+    }
 }
 
 /// What became of one pulse of a batch. In every case it is settled for the source.
@@ -37,6 +74,15 @@ pub enum Outcome {
     Conflict,
 }
 
+/// How far a shard has counted a log.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogMark {
+    /// The log.
+    pub log: LogName,
+    /// Every pulse of the shard before it is counted.
+    pub position: LogPosition,
+}
+
 /// Makes batches durable.
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
@@ -45,6 +91,11 @@ pub trait PulseSink: Send + Sync + 'static {
     ///
     /// Idempotent by the identity of the pulses, and by the number of the batch where it is the shard's latest from this
     /// program. Of two pulses of a batch with one identity the first counts. At most one call a shard at a time.
+    ///
+    /// A pulse of a stretch that the shard has passed already is not counted again, whether it has an identity or not;
+    /// where its identity is known with other content, it is still a conflict. The position of each log moves with the
+    /// counts, and never back; a batch may hold stretches without pulses, which only move them. A shard that is not as
+    /// far as a stretch begins was rolled back: a permanent error.
     ///
     /// A transient error says nothing about the effect: repeat the same batch. Lost, foreign or rolled-back storage is a
     /// permanent error, and nothing was written.
@@ -108,8 +159,16 @@ pub trait AccumulatorShards: Send + Sync + 'static {
     fn marks(&self) -> Vec<ShardMark>;
 }
 
+/// What a store remembers of logs beside the counts.
+#[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
+#[async_trait]
+pub trait LogPositions: Send + Sync + 'static {
+    /// How far each shard has counted the log, in the order of the shards; [`LogPosition::START`] where it has not begun.
+    async fn positions(&self, log: &LogName) -> Result<Vec<LogPosition>, PortError>;
+}
+
 /// A generation that changes no more, with what it held when it was sealed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedGeneration {
     /// The accumulator.
     pub accumulator: AccumulatorId,
@@ -121,6 +180,8 @@ pub struct SealedGeneration {
     pub total: UsageTotal,
     /// When it was sealed.
     pub sealed_at: Timestamp,
+    /// How far the shard had counted each log by then, in the order of the names.
+    pub positions: Vec<LogMark>,
 }
 
 /// The generations of the shards, from sealing to deletion.

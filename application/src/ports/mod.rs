@@ -13,8 +13,8 @@ mod ledger;
 mod source;
 
 pub use accumulator::{
-    AccumulatorShards, Batch, GenerationStore, Outcome, PulseSink, SealedGeneration, ShardBirth, ShardCounts,
-    ShardState,
+    AccumulatorShards, Batch, GenerationStore, LogMark, LogPositions, LogStretch, Outcome, PulseSink,
+    SealedGeneration, ShardBirth, ShardCounts, ShardState,
 };
 pub use api_keys::{ApiKey, ApiKeys, Scope};
 pub use backlog::Backlog;
@@ -27,11 +27,11 @@ pub use ledger::{
     ShardRegistry, ShardStatus, UsageFilter, UsageLedger, UsageQueries, UsageReader, UsageRow, UsageRows,
     UsageSnapshot, WindowSum,
 };
-pub use source::{Delivery, Envelope, PartitionId, PulseSource, Received, Watermark};
+pub use source::{Delivery, Envelope, LogReading, PartitionId, PulseSource, Received, Watermark};
 
 #[cfg(any(test, feature = "test-support"))]
 pub use {
-    accumulator::{MockAccumulatorShards, MockGenerationStore, MockPulseSink},
+    accumulator::{MockAccumulatorShards, MockGenerationStore, MockLogPositions, MockPulseSink},
     api_keys::MockApiKeys,
     backlog::MockBacklog,
     dead_letters::{MockDeadLetters, MockRefusedPulses},

@@ -2,7 +2,8 @@
 
 use super::PortError;
 use async_trait::async_trait;
-use domain::Timestamp;
+use domain::{LogName, Timestamp};
+use std::sync::Arc;
 
 /// A part of a source with an order of its own, numbered by the source: a Kafka partition, or one life of an AMQP
 /// channel. A number is never used again, so that what is late to settle cannot touch what came after.
@@ -35,12 +36,24 @@ pub struct Delivery {
     pub envelope: Envelope,
     /// When it arrived here.
     pub received_at: Timestamp,
+    /// Where the source is a log: which, and `sequence` is the offset there. `None` on a queue.
+    pub log: Option<Arc<LogReading>>,
+}
+
+/// One reading of a log, by one partition of the source: from where on, and what came before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogReading {
+    /// The log.
+    pub log: LogName,
+    /// Every message before this offset was settled by earlier readings: every shard must have come as far.
+    pub after: u64,
 }
 
 /// What a source has to give.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// At least one delivery, in order within each partition, and no more than the source's own prefetch.
+    /// Deliveries in order within each partition, no more than the source's own prefetch; none where the source has
+    /// just been opened, or opened anew, and has nothing to give at the moment.
     Deliveries(Vec<Delivery>),
     /// The source has ended and gives no more: a file that was read to its end.
     End,
@@ -59,7 +72,8 @@ pub struct Watermark {
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait PulseSource: Send + Sync + 'static {
-    /// Waits for the next deliveries. What a call that was dropped had already taken comes again later.
+    /// Waits for the next deliveries. What a call that was dropped had already taken comes again later. The call that
+    /// opens the source returns soon also where there is nothing, so that its caller knows that it is open.
     ///
     /// After a transient error the next call connects anew; what was not settled by then comes again in a new
     /// partition.

@@ -331,6 +331,7 @@ impl Chunk {
                 ..Envelope::default()
             },
             received_at: now(),
+            log: None,
         });
     }
 

@@ -21,10 +21,13 @@ mod router;
 mod server;
 mod settings;
 mod state;
+#[cfg(test)]
+mod tests;
 mod totals;
 mod usage;
 mod webhooks;
 
+pub use auth::hash_password;
 pub use dashboard::Dashboard;
 pub use problem::Problem;
 pub use server::{bind, serve};

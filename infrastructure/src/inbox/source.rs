@@ -243,5 +243,5 @@ fn delivery(sequence: u64, event: Claimed) -> Delivery {
     headers.push((HEADER_EVENT.to_owned(), id.to_string()));
     let message_id = message_id.or_else(|| Some(format!("{source}/{event_id}")));
     let envelope = Envelope { message_id, content_type, routing_key, headers };
-    Delivery { partition: PARTITION, sequence, body, envelope, received_at }
+    Delivery { partition: PARTITION, sequence, log: None, body, envelope, received_at }
 }

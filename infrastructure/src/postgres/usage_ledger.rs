@@ -6,6 +6,7 @@ use super::{
     counter,
     session::{self, Session},
 };
+use crate::positions;
 use application::ports::{FlushReceipt, PortError, SealedGeneration, UsageLedger, UsageRows};
 use async_trait::async_trait;
 use domain::{AccumulatorId, Shard, TotalAmount, UsageTotal};
@@ -21,8 +22,8 @@ const ROWS_PER_SECOND: u64 = 5_000;
 
 /// The row that makes a generation count once: whoever inserts it writes; all others wait for its commit here.
 const INSERT_FLUSH: &str = "\
-insert into flushes (accumulator, shard, generation, used_amount, pulse_count, row_count, sealed_at, started_at, flushed_at)
-values ($1, $2, $3, $4::numeric, $5, 0, $6, now(), now())
+insert into flushes (accumulator, shard, generation, used_amount, pulse_count, row_count, sealed_at, started_at, flushed_at, positions)
+values ($1, $2, $3, $4::numeric, $5, 0, $6, now(), now(), $7::jsonb)
 on conflict do nothing";
 
 const SELECT_FLUSH: &str = "\
@@ -140,7 +141,8 @@ impl<'a> Flush<'a> {
             .bind(self.generation)
             .bind(self.sealed.total.amount.to_string())
             .bind(self.pulses)
-            .bind(self.sealed_at);
+            .bind(self.sealed_at)
+            .bind(positions::to_json(&self.sealed.positions));
         Ok(session.execute(insert).await? == 1)
     }
 

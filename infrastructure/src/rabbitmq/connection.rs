@@ -18,6 +18,8 @@ pub(super) const CALL_LIMIT: Duration = Duration::from_secs(15);
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 /// A connection on which nothing was heard for twice as long is dead.
 const HEARTBEAT_SECONDS: u16 = 10;
+/// RabbitMQ's own default. Without a limit on either side, nothing here would have one.
+const FRAME_BYTES_MAX: u32 = 131_072;
 
 /// An open connection. Dropping it cuts the socket.
 pub(super) struct Link {
@@ -43,6 +45,8 @@ impl Link {
             .parse()
             .map_err(|error: String| PortError::permanent(OPERATION, error))?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+        // 0 asks for no limit.
+        uri.query.frame_max = uri.query.frame_max.filter(|bytes| *bytes > 0).or(Some(FRAME_BYTES_MAX));
         let properties = ConnectionProperties::default()
             .with_connection_name(format!("pulse-ingestor {purpose}").into())
             .with_client_property("product".into(), "pulse-ingestor".into())

@@ -1,5 +1,6 @@
 //! AMQP properties as an envelope, and back.
 
+use super::frames::mend_text;
 use application::ports::Envelope;
 use lapin::{
     BasicProperties,
@@ -73,7 +74,11 @@ fn as_text(value: &AMQPValue) -> String {
 
 fn write_value(out: &mut String, value: &AMQPValue) -> std::fmt::Result {
     match value {
-        AMQPValue::LongString(text) => write!(out, "{text}"),
+        AMQPValue::LongString(text) => {
+            let mut bytes = text.as_bytes().to_vec();
+            mend_text(&mut bytes);
+            write!(out, "{}", String::from_utf8_lossy(&bytes))
+        }
         AMQPValue::ShortString(text) => write!(out, "{text}"),
         AMQPValue::Boolean(value) => write!(out, "{value}"),
         AMQPValue::ShortShortInt(value) => write!(out, "{value}"),
@@ -122,7 +127,7 @@ mod tests {
         let array =
             FieldArray::from(vec![AMQPValue::FieldTable(table), AMQPValue::Boolean(true), AMQPValue::Void]);
         assert_eq!(as_text(&AMQPValue::FieldArray(array)), "[{count:-2},true,]");
-        assert_eq!(as_text(&AMQPValue::LongString(vec![0xff, b'a'].into())), "\u{fffd}a");
+        assert_eq!(as_text(&AMQPValue::LongString(vec![0xff, b'a'].into())), "\u{1a}a");
         assert_eq!(as_text(&AMQPValue::ByteArray(vec![0, 0xff].into())), "00ff");
     }
 

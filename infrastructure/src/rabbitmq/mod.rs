@@ -16,6 +16,9 @@
 //! A queue or exchange that exists with other arguments, or that this user may not declare, is used as it is, with one
 //! warning that repeats what the broker said.
 //!
+//! A message whose properties are not UTF-8, or whose headers are nested thousands deep, is received like any other:
+//! `frames` makes it readable before the client sees it.
+//!
 //! Connections: a source has one, and dead letters have another that opens with the first letter. They do not share one
 //! because RabbitMQ stops reading from a connection that publishes too fast or while its disk is full, and the
 //! acknowledgements of the source would wait behind the letters.
@@ -24,6 +27,7 @@ mod connection;
 mod dead_letters;
 mod envelope;
 mod error;
+mod frames;
 mod intake;
 mod observer;
 mod outlet;

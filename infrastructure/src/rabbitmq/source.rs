@@ -21,11 +21,13 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 /// How many deliveries one call hands over at most.
 const CHUNK_MAX: usize = 512;
+/// How long a new consumer is waited on before it counts as open and empty. What ends it, ends it sooner.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
 const CONSUMER_TAG: &str = "pulses";
 
 /// Reads one queue with manual acknowledgements, one channel at a time, each a partition of its own.
@@ -98,7 +100,8 @@ impl RabbitmqSource {
 impl PulseSource for RabbitmqSource {
     async fn receive(&self) -> Result<Received, PortError> {
         let mut reader = self.reader.lock().await;
-        if reader.is_none() {
+        let is_new = reader.is_none();
+        if is_new {
             let opened = self.open().await?;
             self.set_settler(Some(Arc::new(Settler {
                 partition: opened.partition,
@@ -108,6 +111,9 @@ impl PulseSource for RabbitmqSource {
             *reader = Some(opened);
         }
         let received = match reader.as_mut() {
+            Some(reader) if is_new => {
+                tokio::time::timeout(FIRST_WAIT, reader.receive()).await.unwrap_or_else(|_| Ok(Vec::new()))
+            }
             Some(reader) => reader.receive().await,
             None => unreachable!("just opened"),
         };
@@ -129,10 +135,10 @@ impl PulseSource for RabbitmqSource {
 
     async fn close(&self) -> Result<(), PortError> {
         self.set_settler(None);
-        match self.reader.lock().await.take() {
-            Some(reader) => reader.close().await,
-            None => Ok(()),
+        if let Some(reader) = self.reader.lock().await.take() {
+            reader.close().await;
         }
+        Ok(())
     }
 }
 
@@ -175,13 +181,18 @@ impl Reader {
             body: message.data,
             envelope: envelope(message.routing_key, &message.properties),
             received_at,
+            log: None,
         })
     }
 
-    async fn close(self) -> Result<(), PortError> {
+    /// Closes in order. Where that fails there is nobody left to hand anything to, now or with another try: what is not
+    /// acknowledged comes again and is recognised.
+    async fn close(self) {
         // From here on the broker sends nothing that would have to come again.
         let cancel = self.channel.basic_cancel(CONSUMER_TAG.into(), BasicCancelOptions::default());
-        self.link.close(&self.channel, cancel).await
+        if let Err(error) = self.link.close(&self.channel, cancel).await {
+            tracing::warn!(%error, "RabbitMQ was left without an orderly close; what it holds unacknowledged comes again");
+        }
     }
 }
 

@@ -1,9 +1,11 @@
-//! The byte stream below the AMQP client: it can be cut from outside, and it overhears who the server is.
+//! The byte stream below the AMQP client: it can be cut from outside, it overhears who the server is, and what it hands on
+//! went through [`Frames`].
 //!
 //! lapin runs every connection on a thread of its own that only ends when the socket does, and it keeps the server's
 //! properties to itself. Both are had here, so that a server that accepts and then says nothing leaves no thread behind,
 //! a close is bounded, and the topology can be declared as the version of the server allows.
 
+use super::frames::Frames;
 use async_rs::{
     Runtime, Tokio,
     traits::{Executor, Reactor, RuntimeKit},
@@ -32,6 +34,8 @@ type TokioStream = <Tokio as Reactor>::TcpStream;
 
 /// The first frame of a server is about 500 bytes; one that is longer than this is not looked at.
 const GREETING_BYTES_MAX: usize = 16_384;
+/// How much is read at once.
+const CHUNK_BYTES: usize = 65_536;
 
 /// What this program knows of a connection's byte stream.
 #[derive(Clone, Debug, Default)]
@@ -58,7 +62,14 @@ impl Wire {
             Ok(stream) => stream?,
             Err(_) => return Err(io::Error::from(ErrorKind::TimedOut).into()),
         };
-        Ok(AsyncTcpStream::Plain(WireStream { stream, wire: self.clone(), greeting: Some(Vec::new()) }))
+        let frame_max = uri.query.frame_max.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default();
+        Ok(AsyncTcpStream::Plain(WireStream {
+            stream,
+            wire: self.clone(),
+            greeting: Some(Vec::new()),
+            chunk: vec![0; CHUNK_BYTES].into(),
+            frames: Frames::new(frame_max.max(GREETING_BYTES_MAX)),
+        }))
     }
 
     /// Ends the stream: what the client still waits for fails, its thread ends, the socket is closed.
@@ -83,12 +94,14 @@ pub(super) struct WireStream {
     wire: Wire,
     /// The bytes read so far, until the first frame is complete.
     greeting: Option<Vec<u8>>,
+    chunk: Box<[u8]>,
+    frames: Frames,
 }
 
 impl WireStream {
-    fn overhear(&mut self, bytes: &[u8]) {
+    fn overhear(&mut self, length: usize) {
         let Some(mut greeting) = self.greeting.take() else { return };
-        greeting.extend_from_slice(bytes);
+        greeting.extend_from_slice(&self.chunk[..length]);
         if first_frame_is_complete(&greeting) || greeting.len() > GREETING_BYTES_MAX {
             let _ = self.wire.0.major_version.set(major_version(&greeting));
         } else {
@@ -104,20 +117,26 @@ impl AsyncRead for WireStream {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         self.wire.check()?;
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        match read {
-            Poll::Ready(Ok(length)) => {
-                if self.greeting.is_some() {
-                    self.overhear(&buffer[..length]);
+        let this = &mut *self;
+        loop {
+            let taken = this.frames.take(buffer);
+            if taken > 0 || buffer.is_empty() {
+                return Poll::Ready(Ok(taken));
+            }
+            match Pin::new(&mut this.stream).poll_read(context, &mut this.chunk) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(0)),
+                Poll::Ready(Ok(length)) => {
+                    this.overhear(length);
+                    this.frames.put(&this.chunk[..length])?;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    this.wire.0.reader.register(context.waker());
+                    this.wire.check()?;
+                    return Poll::Pending;
                 }
             }
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => {
-                self.wire.0.reader.register(context.waker());
-                self.wire.check()?;
-            }
         }
-        read
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the scripts answer, read strictly.
 
 use super::{fault::Fault, keys, marks::Seen, sum::Sum};
-use domain::{AccumulatorId, Shard, ShardCount, Timestamp};
+use domain::{AccumulatorId, LogPosition, Shard, ShardCount, Timestamp};
 use redis::Value;
 
 /// The values after `ok`, and otherwise the word that stands in its place with what follows it.
@@ -37,6 +37,11 @@ impl Values {
         String::from_utf8(self.bytes()?).map_err(|_| Fault::Storage("a name in Redis is not UTF-8".into()))
     }
 
+    /// `None` where a field is not there, as in what an earlier version wrote.
+    pub(super) fn optional_text(&mut self) -> Result<Option<String>, Fault> {
+        if self.0.as_slice().first() == Some(&Value::Nil) { Ok(None) } else { self.text().map(Some) }
+    }
+
     pub(super) fn number(&mut self) -> Result<u64, Fault> {
         match self.0.next() {
             Some(Value::Int(number)) => u64::try_from(number).ok(),
@@ -57,6 +62,11 @@ impl Values {
             (Ok(seconds), Ok(nanos)) => Ok(Timestamp::new(seconds, nanos)),
             _ => Err(Fault::Storage(format!("{seconds} s and {nanos} ns is no time"))),
         }
+    }
+
+    pub(super) fn position(&mut self) -> Result<LogPosition, Fault> {
+        let text = self.text()?;
+        LogPosition::parse(&text).ok_or_else(|| Fault::Storage(format!("{text} is no position of a log")))
     }
 
     pub(super) fn accumulator(&mut self) -> Result<AccumulatorId, Fault> {

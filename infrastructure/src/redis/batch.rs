@@ -56,7 +56,11 @@ struct Row {
 
 impl PreparedBatch {
     /// Reads the pulses without copying them.
-    pub(super) fn new(identity_key: IdentityKey, batch: &[Pulse]) -> Result<Self, BatchError> {
+    pub(super) fn new<'a>(
+        identity_key: IdentityKey,
+        pulses: impl IntoIterator<Item = &'a Pulse>,
+    ) -> Result<Self, BatchError> {
+        let batch: Vec<&Pulse> = pulses.into_iter().collect();
         if batch.len() > Batch::PULSES_MAX {
             return Err(BatchError::TooManyPulses);
         }
@@ -118,11 +122,12 @@ impl PreparedBatch {
     /// How many arguments [`Self::write`] adds, and about how many bytes they have.
     pub(super) fn size(&self) -> (usize, usize) {
         let rows: usize = self.rows.iter().map(|row| row.key.len() + 16).sum();
-        (7 + self.ids.len() + self.rows.len(), 64 + (16 + DETAIL + FINGERPRINT) * self.ids.len() + rows)
+        (8 + self.ids.len() + self.rows.len(), 64 + (16 + DETAIL + FINGERPRINT) * self.ids.len() + rows)
     }
 
-    /// Adds the arguments of the script that follow the number of the batch.
-    pub(super) fn write(&self, invocation: &mut Invocation) {
+    /// Adds the arguments of the script that follow the number of the batch, up to the stretches of logs, of which there
+    /// are so many.
+    pub(super) fn write(&self, invocation: &mut Invocation, stretches: usize) {
         let mut sums = Vec::with_capacity(16 * self.rows.len());
         for row in &self.rows {
             sums.extend_from_slice(&row.sum.to_bytes());
@@ -138,6 +143,7 @@ impl PreparedBatch {
         }
         invocation.arg(self.pulses.len()).arg(self.ids.len()).arg(self.anonymous);
         invocation.arg(&self.sum.to_bytes()[..]).arg(&sums[..]).arg(&details[..]).arg(&contents[..]);
+        invocation.arg(stretches);
         for id in &self.ids {
             invocation.arg(&id.digest.0[..]);
         }

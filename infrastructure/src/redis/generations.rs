@@ -1,7 +1,7 @@
 //! Generations from sealing to deletion.
 
 use super::{
-    RedisAccumulator, answer, answer::Answer, fault::Fault, keys, milliseconds, rows, script, sum::Sum,
+    RedisAccumulator, answer, answer::Answer, fault::Fault, keys, logs, milliseconds, rows, script, sum::Sum,
 };
 use application::ports::{GenerationStore, PortError, SealedGeneration, UsageRow};
 use async_trait::async_trait;
@@ -69,7 +69,7 @@ impl RedisAccumulator {
     async fn find_sealed(&self, shard: Shard, generation: u64) -> Result<Option<SealedGeneration>, Fault> {
         let mut ask = redis::pipe();
         ask.cmd("HMGET").arg(keys::sealed(shard, generation));
-        ask.arg(&["total", "seconds", "nanoseconds"]);
+        ask.arg(&["total", "seconds", "nanoseconds", "positions"]);
         // Asked for second, so that a deletion in between is not taken for a loss.
         ask.cmd("HMGET").arg(keys::meta(shard)).arg(&["accumulator", "generation", "deleted"]);
         let (sealed, meta): (Vec<Value>, Vec<Value>) = self.link.query_all(&ask).await?;
@@ -91,7 +91,8 @@ impl RedisAccumulator {
         }
         let mut sealed = answer::Values::new(sealed);
         let (total, sealed_at) = (sealed.sum()?.total(), sealed.timestamp()?);
-        Ok(Some(SealedGeneration { accumulator, shard, generation, total, sealed_at }))
+        let positions = logs::marks(&sealed.optional_text()?.unwrap_or_default())?;
+        Ok(Some(SealedGeneration { accumulator, shard, generation, total, sealed_at, positions }))
     }
 
     async fn delete_sealed(&self, sealed: &SealedGeneration) -> Result<(), Fault> {

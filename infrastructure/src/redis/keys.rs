@@ -20,6 +20,11 @@ pub(super) fn names(shard: Shard, generation: u64, list: u32) -> String {
     format!("pulse:{{{shard}}}:names:{generation}:{list}")
 }
 
+/// How far each log was counted.
+pub(super) fn logs(shard: Shard) -> String {
+    format!("pulse:{{{shard}}}:logs")
+}
+
 /// What a sealed generation comes to.
 pub(super) fn sealed(shard: Shard, generation: u64) -> String {
     format!("pulse:{{{shard}}}:gen:{generation}")

@@ -6,6 +6,7 @@
 //! | `pulse:{S}:agg:G` | the rows of generation G: usage key to sum |
 //! | `pulse:{S}:names:G:N` | the usage keys of generation G in the order of their appearance, 4,096 to a list |
 //! | `pulse:{S}:gen:G` | what the sealed generation G comes to, and when it was sealed |
+//! | `pulse:{S}:logs` | how far each log was counted: its name to its position |
 //! | `pulse:{S}:ids:B` | the identities of bucket B, each with the fingerprint of its content |
 //!
 //! The scripts are in `scripts/`; what each may rely on is said there.
@@ -17,6 +18,7 @@ mod fault;
 mod generations;
 mod keys;
 mod link;
+mod logs;
 mod marks;
 mod rows;
 mod script;

@@ -1,8 +1,8 @@
 //! What can be worked out about a batch before the file is asked, and the outcomes once it has answered.
 
 use super::amount::TooLarge;
-use application::ports::{Batch, Outcome};
-use domain::{Fingerprint, IdentityKey, PulseDigest, TotalAmount, UsageKey, UsageTotal, content_hash};
+use application::ports::Outcome;
+use domain::{Fingerprint, IdentityKey, Pulse, PulseDigest, TotalAmount, UsageKey, UsageTotal, content_hash};
 use std::collections::{HashMap, hash_map::Entry};
 
 /// A batch, prepared: each pulse with its identity and its key as numbers into lists without repetitions.
@@ -46,6 +46,17 @@ pub(super) struct Result {
     pub(super) conflicts: u64,
 }
 
+impl Result {
+    /// Puts the outcomes of the pulses that the shard has passed in their places among the others.
+    pub(super) fn merge(&mut self, passed: &[bool], outcomes: Vec<Outcome>) {
+        self.duplicates += outcomes.iter().filter(|outcome| **outcome == Outcome::Duplicate).count() as u64;
+        self.conflicts += outcomes.iter().filter(|outcome| **outcome == Outcome::Conflict).count() as u64;
+        let (mut fresh, mut known) = (std::mem::take(&mut self.outcomes).into_iter(), outcomes.into_iter());
+        let next = passed.iter().filter_map(|passed| if *passed { known.next() } else { fresh.next() });
+        self.outcomes = next.collect();
+    }
+}
+
 /// What to add under one key.
 #[derive(Debug)]
 pub(super) struct Sum {
@@ -55,12 +66,12 @@ pub(super) struct Sum {
 }
 
 impl PreparedBatch {
-    pub(super) fn new(batch: &Batch, identity_key: IdentityKey) -> Self {
+    pub(super) fn new<'a>(pulses: impl IntoIterator<Item = &'a Pulse>, identity_key: IdentityKey) -> Self {
         let mut keys = HashMap::<Vec<u8>, usize>::new();
         let mut places = HashMap::<PulseDigest, usize>::new();
         let mut identities = Vec::new();
         let mut scratch = Vec::new();
-        let pulses = batch.pulses.iter().enumerate().map(|(index, pulse)| {
+        let pulses = pulses.into_iter().enumerate().map(|(index, pulse)| {
             scratch.clear();
             UsageKey::encode_of(pulse, &mut scratch);
             let next = keys.len();
@@ -92,6 +103,21 @@ impl PreparedBatch {
         Self { pulses, identities, sorted, keys: listed }
     }
 
+    /// The outcomes of pulses that the shard has passed on their logs: none of them counts.
+    pub(super) fn passed(mut self, known: &[(usize, Fingerprint)]) -> Vec<Outcome> {
+        self.know(known);
+        let outcomes = (0..self.pulses.len()).map(|index| self.outcome(index));
+        outcomes
+            .map(|outcome| if outcome == Outcome::Counted { Outcome::Duplicate } else { outcome })
+            .collect()
+    }
+
+    fn know(&mut self, known: &[(usize, Fingerprint)]) {
+        for (place, fingerprint) in known {
+            self.identities[self.sorted[*place]].known = Some(*fingerprint);
+        }
+    }
+
     /// The digests in their order.
     pub(super) fn digests(&self) -> Vec<PulseDigest> {
         self.sorted.iter().map(|place| self.identities[*place].digest).collect()
@@ -99,9 +125,7 @@ impl PreparedBatch {
 
     /// The outcomes, given which of the [`Self::digests`] are known, by their place there, and with what content.
     pub(super) fn settle(mut self, known: &[(usize, Fingerprint)]) -> std::result::Result<Result, TooLarge> {
-        for (place, fingerprint) in known {
-            self.identities[self.sorted[*place]].known = Some(*fingerprint);
-        }
+        self.know(known);
         let outcomes: Vec<Outcome> = (0..self.pulses.len()).map(|index| self.outcome(index)).collect();
         let mut totals = vec![UsageTotal::default(); self.keys.len()];
         let (mut total, mut anonymous) = (UsageTotal::default(), 0);

@@ -4,10 +4,11 @@ use super::{
     EmbeddedStore, Seen,
     amount::{Limbs, stored, total},
     fault::{fault, refusal},
-    identities,
+    identities, logs,
     sink::{lost, standing},
     time::{Clock, milliseconds, window},
 };
+use crate::positions;
 use application::ports::{GenerationStore, PortError, SealedGeneration, UsageRow};
 use async_trait::async_trait;
 use domain::{Shard, Timestamp, UsageKey, UsageTotal};
@@ -35,6 +36,7 @@ impl GenerationStore for EmbeddedStore {
         }
         let clock = row.advanced(now, window(self.dedupe_window));
         row.seal(OPERATION, &mut step, shard, now, clock).await?;
+        logs::seal(OPERATION, &mut step, i64::from(shard.0), row.generation).await?;
         let remembered = row.counted - row.anonymous;
         let (shard_number, window) = (i64::from(shard.0), self.dedupe_window);
         identities::turn_over(OPERATION, &mut step, shard_number, clock, window, remembered).await?;
@@ -61,6 +63,9 @@ impl GenerationStore for EmbeddedStore {
                 generation,
                 total: row.total().map_err(refusal(OPERATION))?,
                 sealed_at: row.sealed_at().map_err(refusal(OPERATION))?,
+                positions: positions::from_json(&row.positions)
+                    .ok_or("the positions of logs cannot be read")
+                    .map_err(refusal(OPERATION))?,
             })
         })
         .transpose()
@@ -229,6 +234,7 @@ struct SealedRow {
     pulses: i64,
     sealed_seconds: i64,
     sealed_nanos: i64,
+    positions: String,
 }
 
 impl SealedRow {
@@ -239,7 +245,7 @@ impl SealedRow {
         generation: i64,
     ) -> Result<Option<Self>, PortError> {
         sqlx::query_as(
-            "SELECT nanos_high, nanos_low, pulses, sealed_seconds, sealed_nanos
+            "SELECT nanos_high, nanos_low, pulses, sealed_seconds, sealed_nanos, positions
              FROM counting_generations WHERE shard = ? AND generation = ?",
         )
         .bind(i64::from(shard.0))

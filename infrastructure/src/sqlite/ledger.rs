@@ -8,6 +8,7 @@ use super::{
     file::Turn,
     time::text,
 };
+use crate::positions;
 use application::ports::{FlushReceipt, PortError, SealedGeneration, UsageLedger, UsageRow, UsageRows};
 use async_trait::async_trait;
 use domain::UsageTotal;
@@ -196,8 +197,8 @@ async fn book(
     .map_err(fault(OPERATION))?;
     sqlx::query(
         "INSERT INTO flushes (accumulator, shard, generation, nanos_top, nanos_high, nanos_low, pulse_count,
-            row_count, sealed_at, started_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            row_count, sealed_at, started_at, positions)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(&accumulator)
     .bind(shard)
@@ -209,6 +210,7 @@ async fn book(
     .bind(stored(rows).map_err(refusal(OPERATION))?)
     .bind(text(sealed.sealed_at))
     .bind(started_at)
+    .bind(positions::to_json(&sealed.positions))
     .execute(&mut *connection)
     .await
     .map_err(fault(OPERATION))?;

@@ -4,6 +4,7 @@
 //! that several processes may use one file at the same time. WAL with `synchronous=FULL`: what returned is on the disk.
 //!
 //! - `sink`, with `batch` and `identities`: counts batches (`PulseSink`).
+//! - `logs`: how far logs were counted (`LogPositions`).
 //! - `shards`: makes shards and says where they stand (`AccumulatorShards`).
 //! - `generations`, with `sweep`: seals, reads and deletes (`GenerationStore`).
 //! - `ledger`, `registry`, `reader`, `queries`: the books (`UsageLedger`, `ShardRegistry`, `UsageReader`, `UsageQueries`).
@@ -23,10 +24,12 @@ mod identities;
 mod inbox;
 mod inbox_claims;
 mod ledger;
+mod logs;
 mod queries;
 mod reader;
 mod registry;
 mod service_lock;
+mod settings;
 mod shards;
 mod sink;
 mod sweep;

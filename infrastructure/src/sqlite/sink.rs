@@ -6,7 +6,7 @@ use super::{
     batch::{self, PreparedBatch, Sum, packed, unpacked},
     bulk::Bulk,
     fault::{fault, refusal},
-    identities,
+    identities, logs,
 };
 use application::ports::{Batch, Outcome, PortError, PulseSink};
 use async_trait::async_trait;
@@ -33,10 +33,9 @@ impl PulseSink for EmbeddedStore {
         check_size(batch)?;
         let unseen = || format!("shard {} was not opened by this program", batch.shard);
         let seen = self.seen(batch.shard).ok_or_else(|| PortError::permanent(OPERATION, unseen()))?;
-        if batch.pulses.is_empty() {
+        if batch.pulses.is_empty() && batch.stretches.is_empty() {
             return Ok(Vec::new());
         }
-        let prepared = PreparedBatch::new(batch, seen.accumulator.identity_key());
         let number = stored(batch.number).map_err(refusal(OPERATION))?;
         let shard = i64::from(batch.shard.0);
 
@@ -56,10 +55,22 @@ impl PulseSink for EmbeddedStore {
             }
             _ => {}
         }
+        let stands = logs::stand(OPERATION, &mut step, shard, &batch.stretches).await?;
+        let passed = batch.passed(&stands).map_err(refusal(OPERATION))?;
+        let key = seen.accumulator.identity_key();
+        let fresh = batch.pulses.iter().zip(&passed).filter(|(_, passed)| !**passed).map(|(pulse, _)| pulse);
+        let prepared = PreparedBatch::new(fresh, key);
         let known = identities::known(OPERATION, &mut step, shard, &prepared.digests()).await?;
-        let result = prepared.settle(&known).map_err(refusal(OPERATION))?;
+        let mut result = prepared.settle(&known).map_err(refusal(OPERATION))?;
+        if passed.contains(&true) {
+            let counted_before = batch.pulses.iter().zip(&passed).filter(|(_, passed)| **passed);
+            let prepared = PreparedBatch::new(counted_before.map(|(pulse, _)| pulse), key);
+            let known = identities::known(OPERATION, &mut step, shard, &prepared.digests()).await?;
+            result.merge(&passed, prepared.passed(&known));
+        }
         identities::remember(OPERATION, &mut step, shard, &result.fresh).await?;
         add(&mut step, shard, row.generation, &result.sums).await?;
+        logs::pass(OPERATION, &mut step, shard, &batch.stretches).await?;
         row.write(&mut step, shard, &result).await?;
         remember_batch(&mut step, shard, &self.writer, number, row.clock_elapsed, &result.outcomes).await?;
         step.commit().await.map_err(fault(OPERATION))?;

@@ -33,7 +33,7 @@ pub async fn making_a_shard_again_changes_nothing(fixture: &impl AccumulatorFixt
 pub async fn a_shard_that_was_not_opened_is_refused(fixture: &impl AccumulatorFixture) {
     let store = fixture.first().await;
     let shard = fixture.shards().shard_of(&anonymous("1").tenant);
-    let batch = Batch { shard, number: 1, pulses: vec![anonymous("1")] };
+    let batch = Batch { shard, number: 1, pulses: vec![anonymous("1")], stretches: Vec::new() };
     let error = store.apply(&batch).await.expect_err("the shard was not opened");
     assert!(!error.is_transient(), "{error}");
     assert_eq!(store.inspect(shard).await.expect("an absent shard can be asked for"), None);
@@ -43,7 +43,12 @@ pub async fn a_shard_that_was_not_opened_is_refused(fixture: &impl AccumulatorFi
 pub async fn an_empty_batch_changes_nothing(fixture: &impl AccumulatorFixture) {
     let program = Program::first(fixture).await;
     let before = program.state().await;
-    let batch = Batch { shard: program.shard(), number: program.next_number(), pulses: Vec::new() };
+    let batch = Batch {
+        shard: program.shard(),
+        number: program.next_number(),
+        pulses: Vec::new(),
+        stretches: Vec::new(),
+    };
     assert_eq!(program.store.apply(&batch).await.expect("nothing is applied"), []);
     assert_eq!(program.state().await, before);
 }

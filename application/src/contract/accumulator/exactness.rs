@@ -167,17 +167,17 @@ pub async fn any_history_comes_to_the_model_s_totals(fixture: &impl AccumulatorF
 }
 
 /// A small generator (xorshift), so that the history is the same in every run.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn below(&mut self, end: u64) -> u64 {
+    pub(super) fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 % end
     }
 
-    fn index(&mut self, end: u64) -> usize {
+    pub(super) fn index(&mut self, end: u64) -> usize {
         usize::try_from(self.below(end)).expect("small")
     }
 }

@@ -23,6 +23,7 @@ pub async fn sealing_opens_the_next_generation(fixture: &impl AccumulatorFixture
         generation: 1,
         total: before.active,
         sealed_at: later(60),
+        positions: Vec::new(),
     };
     assert_eq!(program.sealed(1).await, Some(expected));
     assert_eq!(program.sealed(2).await, None);
@@ -141,9 +142,9 @@ pub async fn deleting_other_totals_is_refused(fixture: &impl AccumulatorFixture)
     let sealed = program.sealed(1).await.expect("it is sealed");
     let before = program.state().await;
     let wrong = [
-        SealedGeneration { total: UsageTotal { pulses: 2, ..sealed.total }, ..sealed },
-        SealedGeneration { total: UsageTotal { amount: units(2), ..sealed.total }, ..sealed },
-        SealedGeneration { accumulator: AccumulatorId::from_bytes([9; 16]), ..sealed },
+        SealedGeneration { total: UsageTotal { pulses: 2, ..sealed.total }, ..sealed.clone() },
+        SealedGeneration { total: UsageTotal { amount: units(2), ..sealed.total }, ..sealed.clone() },
+        SealedGeneration { accumulator: AccumulatorId::from_bytes([9; 16]), ..sealed.clone() },
     ];
     for wrong in wrong {
         let error = program.store.delete(&wrong).await.expect_err("the totals differ");
@@ -164,6 +165,7 @@ pub async fn deleting_the_active_generation_is_refused(fixture: &impl Accumulato
         generation: 1,
         total: program.state().await.active,
         sealed_at: START,
+        positions: Vec::new(),
     };
     let error = program.store.delete(&active).await.expect_err("it is active");
     assert!(!error.is_transient(), "{error}");

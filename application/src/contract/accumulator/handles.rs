@@ -64,7 +64,7 @@ pub async fn two_handles_may_seal_and_delete_together(fixture: &impl Accumulator
     join(first.seal(1, START), second.seal(1, START)).await;
     assert_eq!(first.state().await.generation, 2);
     let sealed = first.sealed(1).await.expect("it is sealed");
-    assert_eq!(second.sealed(1).await, Some(sealed));
+    assert_eq!(second.sealed(1).await.as_ref(), Some(&sealed));
     let deleted = join_all([first.store.delete(&sealed), second.store.delete(&sealed)]).await;
     assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
     assert_eq!(second.state().await.deleted, 1);

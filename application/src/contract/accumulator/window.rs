@@ -18,7 +18,7 @@ fn before(time: Timestamp, step: Duration) -> Timestamp {
 /// Seals in steps of one sixteenth of the window, each with a pulse of its own in it, and returns the last time.
 async fn flush_for<S>(program: &Program<S>, from: Timestamp, window: Duration, sixteenths: u32) -> Timestamp
 where
-    S: PulseSink + AccumulatorShards + GenerationStore,
+    S: PulseSink + AccumulatorShards + GenerationStore + LogPositions,
 {
     let mut now = from;
     for step in 0..sixteenths {

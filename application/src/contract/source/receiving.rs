@@ -59,6 +59,22 @@ pub async fn a_message_says_about_itself_what_it_said(fixture: &impl SourceFixtu
     close(&source).await;
 }
 
+/// The first call says that the source is open; the next one waits.
+pub async fn an_empty_source_answers_once_it_is_open(fixture: &impl SourceFixture) {
+    let source = fixture.source().await;
+    let answer = within(source.receive()).await.expect("the source can be read");
+    assert_eq!(answer, Received::Deliveries(Vec::new()));
+    let waits = tokio::time::timeout(Duration::from_secs(2), source.receive()).await;
+    assert!(waits.is_err(), "an open source says so once");
+    fixture.cut().await;
+    // The cut may be noticed by one call or more; an error is followed by the answer of a source that is open anew.
+    let error = within(source.receive()).await.expect_err("the connection was cut");
+    assert!(error.is_transient(), "{error}");
+    let answer = within(source.receive()).await.expect("the source is opened anew");
+    assert_eq!(answer, Received::Deliveries(Vec::new()));
+    close(&source).await;
+}
+
 /// A call may be dropped at any moment: here after no time, and after a little more each time.
 pub async fn a_call_that_is_dropped_loses_nothing(fixture: &impl SourceFixture) {
     let source = fixture.source().await;

@@ -13,6 +13,7 @@ fn decode_with(format: Format, content_type: &str, headers: &[(&str, &str)], bod
     let delivery = Delivery {
         partition: PartitionId(1),
         sequence: 1,
+        log: None,
         body: body.to_vec(),
         envelope: Envelope {
             message_id: Some("m".into()),

@@ -29,6 +29,7 @@ fn delivery(body: &[u8]) -> Delivery {
     Delivery {
         partition: PartitionId(1),
         sequence: 1,
+        log: None,
         body: body.to_vec(),
         envelope: Envelope {
             routing_key: Some("john.doe.event.created".into()),

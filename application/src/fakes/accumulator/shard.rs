@@ -1,7 +1,11 @@
 //! One shard in memory: its generations and the identities it remembers.
 
-use crate::ports::{Batch, Outcome, SealedGeneration, ShardBirth, ShardCounts, ShardState, UsageRow};
-use domain::{Fingerprint, PulseDigest, Shard, Timestamp, UsageKey, UsageTotal, UsageTotals};
+use crate::ports::{
+    Batch, LogMark, Outcome, SealedGeneration, ShardBirth, ShardCounts, ShardState, UsageRow,
+};
+use domain::{
+    Fingerprint, LogName, LogPosition, PulseDigest, Shard, Timestamp, UsageKey, UsageTotal, UsageTotals,
+};
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
     time::Duration,
@@ -17,12 +21,20 @@ pub(super) struct MemoryShard {
     pub(super) sequence: u64,
     deleted: u64,
     rows: BTreeMap<u64, UsageTotals>,
-    sealed: BTreeMap<u64, (UsageTotal, Timestamp)>,
+    sealed: BTreeMap<u64, Sealed>,
     /// The newest last.
     buckets: Vec<Bucket>,
     clock: Clock,
     last_batches: HashMap<u64, u64>,
     counts: ShardCounts,
+    logs: BTreeMap<LogName, LogPosition>,
+}
+
+#[derive(Debug)]
+struct Sealed {
+    total: UsageTotal,
+    at: Timestamp,
+    positions: Vec<LogMark>,
 }
 
 #[derive(Debug)]
@@ -77,6 +89,7 @@ impl MemoryShard {
             clock: Clock { elapsed: 0, latest: milliseconds(birth.now) },
             last_batches: HashMap::new(),
             counts: ShardCounts::default(),
+            logs: BTreeMap::new(),
         }
     }
 
@@ -96,14 +109,21 @@ impl MemoryShard {
         self.rows.get(&generation).map(UsageTotals::sum).unwrap_or_default()
     }
 
+    pub(super) fn position(&self, log: &LogName) -> LogPosition {
+        self.logs.get(log).copied().unwrap_or_default()
+    }
+
     fn known(&self, digest: PulseDigest) -> Option<Fingerprint> {
         self.buckets.iter().find_map(|bucket| bucket.ids.get(&digest).copied())
     }
 
     pub(super) fn apply(&mut self, writer: u64, batch: &Batch) -> Result<Vec<Outcome>, String> {
-        if batch.pulses.is_empty() {
+        if batch.pulses.is_empty() && batch.stretches.is_empty() {
             return Ok(Vec::new());
         }
+        let stored: Vec<LogPosition> =
+            batch.stretches.iter().map(|stretch| self.position(&stretch.log)).collect();
+        let passed = batch.passed(&stored)?;
         let repeated = match self.last_batches.entry(writer) {
             Entry::Occupied(last) if *last.get() > batch.number => {
                 return Err(format!("batch {} comes after batch {}", batch.number, last.get()));
@@ -116,14 +136,16 @@ impl MemoryShard {
         };
         let key = self.birth.accumulator.identity_key();
         let mut outcomes = Vec::with_capacity(batch.pulses.len());
-        for pulse in &batch.pulses {
+        for (pulse, passed) in batch.pulses.iter().zip(passed) {
             let outcome = match &pulse.identity {
+                None if passed => Outcome::Duplicate,
                 None => Outcome::Counted,
                 Some(identity) => {
                     let (digest, content) = (key.digest(&pulse.tenant, identity), key.fingerprint(pulse));
                     match self.known(digest) {
                         Some(known) if known == content => Outcome::Duplicate,
                         Some(_) => Outcome::Conflict,
+                        None if passed => Outcome::Duplicate,
                         None => {
                             let newest = self.buckets.last_mut().expect("there is always an open bucket");
                             newest.ids.insert(digest, content);
@@ -143,6 +165,10 @@ impl MemoryShard {
             }
             outcomes.push(outcome);
         }
+        for stretch in &batch.stretches {
+            let position = self.logs.entry(stretch.log.clone()).or_default();
+            *position = stretch.to.max(*position);
+        }
         self.sequence += 1;
         Ok(outcomes)
     }
@@ -154,7 +180,10 @@ impl MemoryShard {
         if generation < self.generation {
             return Ok(());
         }
-        self.sealed.insert(generation, (self.total_of(generation), now));
+        let mark =
+            |(log, position): (&LogName, &LogPosition)| LogMark { log: log.clone(), position: *position };
+        let positions = self.logs.iter().map(mark).collect();
+        self.sealed.insert(generation, Sealed { total: self.total_of(generation), at: now, positions });
         self.generation += 1;
         self.sequence += 1;
         let window = i64::try_from(window.as_millis()).unwrap_or(i64::MAX / 4);
@@ -172,12 +201,13 @@ impl MemoryShard {
 
     pub(super) fn sealed(&self, shard: Shard, generation: u64) -> Option<SealedGeneration> {
         let accumulator = self.birth.accumulator;
-        self.sealed.get(&generation).map(|(total, sealed_at)| SealedGeneration {
+        self.sealed.get(&generation).map(|sealed| SealedGeneration {
             accumulator,
             shard,
             generation,
-            total: *total,
-            sealed_at: *sealed_at,
+            total: sealed.total,
+            sealed_at: sealed.at,
+            positions: sealed.positions.clone(),
         })
     }
 
@@ -202,7 +232,7 @@ impl MemoryShard {
             return Err(format!("generation {} comes before {generation}", self.deleted + 1));
         }
         match self.sealed.get(&generation) {
-            Some((total, _)) if *total == sealed.total => {}
+            Some(held) if held.total == sealed.total => {}
             found => return Err(format!("the ledger has {:?}, the shard {found:?}", sealed.total)),
         }
         self.sealed.remove(&generation);

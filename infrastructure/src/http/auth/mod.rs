@@ -48,6 +48,14 @@ impl Authority {
     }
 }
 
+/// The hash of a password, as the settings take it: a PHC string of argon2.
+///
+/// # Errors
+/// Permanent where the machine gives no random numbers for the salt.
+pub fn hash_password(password: &str) -> Result<String, PortError> {
+    password::hash(password).map_err(|error| PortError::permanent("hash a password", error))
+}
+
 /// Gives a token for a name and a password.
 ///
 /// # Errors

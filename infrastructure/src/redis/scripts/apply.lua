@@ -1,22 +1,30 @@
 -- Counts the pulses of a batch whose identity is not known, and remembers their identities.
 --
 -- ARGV[5..13]: writer, number of the batch, pulses in it, identities, pulses without identity, the sum of the batch, the
--- sums of its rows, one detail for each identity, one fingerprint (6 bytes) for each identity. Then the digests of the
--- identities, then the usage keys of the rows.
+-- sums of its rows, one detail for each identity, one fingerprint (6 bytes) for each identity; ARGV[14]: stretches of
+-- logs. Then the digests of the identities, then the usage keys of the rows, then for each stretch the log, where the
+-- caller believes it to stand, and where it stands after this batch.
+--
+-- Number 0 counts nothing and only asks which identities are known.
 --
 -- A sum is 16 bytes, as it is stored: units (8 bytes), nanos below a unit (4), pulses (4), big-endian. A detail is 14
 -- bytes: row from 0 (2), units (8), nanos (4) of the pulse; it is only read for an identity that is known.
 --
 -- Answers 'ok', generation, sequence, and index and stored fingerprint of each identity that was known; or 'full' and
--- the generation, where the sums would come too near to the end of what they can hold.
-local NUMBER, PULSES, IDS, ANONYMOUS, TOTAL, SUMS, DETAILS, FINGERPRINTS, FIRST_ID = 6, 7, 8, 9, 10, 11, 12, 13, 14
+-- the generation, where the sums would come too near to the end of what they can hold; or 'moved' and where each of the
+-- logs stands, where one is not where the caller believes; or 'logs' and how many there are, where these are too many.
+local NUMBER, PULSES, IDS, ANONYMOUS, TOTAL, SUMS, DETAILS, FINGERPRINTS = 6, 7, 8, 9, 10, 11, 12, 13
+local STRETCHES, FIRST_ID = 14, 15
 -- The high half of the units stays below 2^31, the number of pulses below 2^32.
 local HIGH_END, PULSES_END = 2147483000, 4290000000
 -- How many names of rows a list holds, and how many pairs one HSET takes: unpack takes less than 8,000 values.
 local NAMES, PAIRS = 4096, 3000
+-- How many logs a shard remembers: all of them are copied at each seal.
+local LOGS = 20000
 
 local writer = 'w:' .. ARGV[5]
 local number, ids, anonymous = tonumber(ARGV[NUMBER]), tonumber(ARGV[IDS]), tonumber(ARGV[ANONYMOUS])
+local stretches = tonumber(ARGV[STRETCHES])
 local meta = redis.call('HMGET', META, 'accumulator', 'shards', 'generation', 'sequence', 'buckets', 'total', 'rows',
   'counted', 'duplicates', 'anonymous', writer)
 local refused = refusal(meta[1], meta[2], meta[3], meta[4])
@@ -25,14 +33,39 @@ local generation, sequence = meta[3], tonumber(meta[4])
 
 -- A repetition of the writer's latest batch changes nothing. An earlier one can only be a command that was long on its
 -- way: nobody waits for its answer any more.
-local repeated = false
-if meta[11] then
+local repeated = number == 0
+if meta[11] and number > 0 then
   local latest = tonumber(string.match(meta[11], '^(%d+)@'))
   if number < latest then return {'stale', string.format('%.0f', latest)} end
   repeated = number == latest
 end
 
 local FIRST_ROW = FIRST_ID + ids
+local LAST_ROW = #ARGV - 3 * stretches
+
+-- A log that is not where the caller believes was counted on by another program: the caller takes out what that has
+-- counted and asks again. Nothing is counted twice, because nothing is counted but from where the log stands.
+local moves = {}
+if stretches > 0 and not repeated then
+  local logs = {}
+  for i = 1, stretches do logs[i] = ARGV[LAST_ROW + 3 * i - 2] end
+  local stands, moved, new = redis.call('HMGET', PREFIX .. 'logs', unpack(logs)), false, 0
+  for i = 1, stretches do
+    if not stands[i] then new, stands[i] = new + 1, '0:0' end
+    local believed, after = ARGV[LAST_ROW + 3 * i - 1], ARGV[LAST_ROW + 3 * i]
+    moved = moved or stands[i] ~= believed
+    if after ~= believed then
+      moves[#moves + 1] = logs[i]
+      moves[#moves + 1] = after
+    end
+  end
+  if moved then return {'moved', unpack(stands)} end
+  if new > 0 then
+    local there = redis.call('HLEN', PREFIX .. 'logs')
+    if there + new > LOGS then return {'logs', there} end
+  end
+end
+
 local newest
 local known, known_count = {}, 0
 for bucket in string.gmatch(meta[5], '(%d+)@') do
@@ -88,10 +121,10 @@ if counted > 0 then
   if high + more_high > HIGH_END or pulses + more_pulses > PULSES_END then return {'full', generation} end
   total = sum(high + more_high - all_high, low + more_low - all_low, nanos + more_nanos - all_nanos, pulses + counted)
 
-  local stored = redis.call('HMGET', PREFIX .. 'agg:' .. generation, unpack(ARGV, FIRST_ROW))
+  local stored = redis.call('HMGET', PREFIX .. 'agg:' .. generation, unpack(ARGV, FIRST_ROW, LAST_ROW))
   local sums = ARGV[SUMS]
   local n = 0
-  for row = 0, #ARGV - FIRST_ROW do
+  for row = 0, LAST_ROW - FIRST_ROW do
     local high, low, nanos, pulses = read('>I4I4I4I4', sums, row * 16 + 1)
     local back = taken[row]
     if back then
@@ -145,6 +178,9 @@ while from <= #names do
   local to = math.min(#names, from + NAMES - place % NAMES - 1)
   redis.call('RPUSH', PREFIX .. 'names:' .. generation .. ':' .. math.floor(place / NAMES), unpack(names, from, to))
   from = to + 1
+end
+for from = 1, #moves, 2 * PAIRS do
+  redis.call('HSET', PREFIX .. 'logs', unpack(moves, from, math.min(from + 2 * PAIRS - 1, #moves)))
 end
 redis.call('HSET', META, unpack(counts))
 reply[3] = sequence + 1

@@ -54,6 +54,9 @@ if ARGV[6] ~= '' then
 end
 local buckets = {}
 for i, bucket in ipairs(kept) do buckets[i] = string.format('%.0f@%.0f', bucket.number, bucket.time) end
+-- How far the logs were counted when the generation was sealed, a line each: the position, and the log.
+local logs, positions = redis.call('HGETALL', PREFIX .. 'logs'), {}
+for i = 1, #logs, 2 do positions[#positions + 1] = logs[i + 1] .. ' ' .. logs[i] end
 
 -- Nothing was written up to here.
 for _, key in ipairs(dropped) do
@@ -61,7 +64,7 @@ for _, key in ipairs(dropped) do
   redis.call('UNLINK', key)
 end
 redis.call('HSET', PREFIX .. 'gen:' .. meta.generation, 'total', meta.total, 'rows', meta.rows, 'seconds', seconds,
-  'nanoseconds', nanoseconds)
+  'nanoseconds', nanoseconds, 'positions', table.concat(positions, '\n'))
 -- Writers that have not written since the generation before the sealed one are gone, or have forgotten.
 for field, value in pairs(meta) do
   if string.sub(field, 1, 2) == 'w:' and tonumber(string.match(value, '@(%d+)$')) < generation - 1 then

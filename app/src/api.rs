@@ -1,0 +1,143 @@
+//! The HTTP API: its credentials, its ports, and the tasks that it needs.
+
+use crate::{
+    backends::{ApiBooks, Backends},
+    clock,
+    dashboard::dashboard,
+    settings::Settings,
+};
+use application::{
+    accept_pulses::{GroupWriter, GroupedIntake, InboxIntake},
+    decode::{Decoder, Format},
+    ingest::Route,
+    ports::{Inbox, PulseIntake},
+};
+use infrastructure::{
+    http::{Credentials, HttpLimits, HttpPorts, HttpSettings, HttpState, bind, hash_password, serve},
+    inbox::StoredInbox,
+    rabbitmq::{RabbitmqIntake, RabbitmqSettings},
+    sqlite::EmbeddedStore,
+};
+use secrecy::SecretString;
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Where the embedded file keeps what a standalone service made for itself.
+const PASSWORD: &str = "api_password_hash";
+const JWT_SECRET: &str = "jwt_secret";
+
+/// The inbox as a source of the engine. What it holds was checked at the door: native pulses and `CloudEvents`.
+pub(crate) fn inbox_route(inbox: &Arc<StoredInbox>, decoder: Decoder) -> Route {
+    Route {
+        name: "inbox".to_owned(),
+        source: Arc::new(inbox.source()),
+        dead_letters: Arc::clone(inbox) as _,
+        decoder: Decoder { format: Format::Pulse, ..decoder },
+    }
+}
+
+/// Starts to serve: all tasks that it needs, each of which ends after `stop`.
+///
+/// # Errors
+/// Where the address is taken or the credentials cannot be used.
+pub(crate) async fn start(
+    settings: &Settings,
+    decoder: Decoder,
+    books: ApiBooks,
+    backends: &Backends,
+    credentials: Credentials,
+    broker: Option<&RabbitmqSettings>,
+    stop: CancellationToken,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let dashboard = dashboard(settings, backends, &books, broker);
+    let ApiBooks { queries, keys, inbox, .. } = books;
+    let (intake, writer) = intake(broker, &inbox);
+    // What goes to the inbox is read as native pulses, what goes to the queue in the format of the worker there.
+    let format = if broker.is_some() { decoder.format.clone() } else { Format::Pulse };
+    let state = HttpState::new(
+        HttpSettings {
+            addr: settings.http.addr,
+            credentials,
+            webhook_secret: settings.http.webhook_secret.clone(),
+            limits: HttpLimits { drain_timeout: settings.intake.drain_timeout, ..settings.http.limits },
+        },
+        HttpPorts {
+            decoder: Decoder { format, ..decoder },
+            intake,
+            queries,
+            pending: Arc::new(backends.pending()),
+            inbox,
+            keys,
+            dashboard,
+            now: clock::now,
+        },
+    )?;
+    let listener = bind(settings.http.addr).await?;
+    tasks.spawn(async move {
+        serve(listener, state, stop).await;
+        Ok(())
+    });
+    if let Some(writer) = writer {
+        tasks.spawn(async move {
+            writer.run().await;
+            Ok(())
+        });
+    }
+    Ok(())
+}
+
+/// RabbitMQ, where that is a source, else the inbox.
+fn intake(
+    broker: Option<&RabbitmqSettings>,
+    inbox: &Arc<StoredInbox>,
+) -> (Arc<dyn PulseIntake>, Option<GroupWriter>) {
+    if let Some(broker) = broker {
+        let (intake, writer) = GroupedIntake::before(Arc::new(RabbitmqIntake::new(broker.clone())));
+        return (Arc::new(intake), Some(writer));
+    }
+    let inbox: Arc<dyn Inbox> = Arc::clone(inbox) as _;
+    (Arc::new(InboxIntake { inbox }), None)
+}
+
+/// The credentials of the settings; what is lacking there is made once and kept in the embedded file.
+///
+/// A password that was made is printed when it is made, and never again: only its hash is kept.
+///
+/// # Errors
+/// Where the file cannot be written.
+pub(crate) async fn own_credentials(
+    settings: &Settings,
+    store: &EmbeddedStore,
+) -> anyhow::Result<Credentials> {
+    let username = settings.http.username.clone();
+    let jwt_secret = match &settings.http.jwt_secret {
+        Some(secret) => secret.clone(),
+        None => SecretString::from(store.keep_setting(JWT_SECRET, &random_text()).await?),
+    };
+    let password = match &settings.http.password {
+        Some(password) => password.clone(),
+        None => {
+            let made = Uuid::new_v4().simple().to_string();
+            let hash = hash_password(&made)?;
+            let kept = store.keep_setting(PASSWORD, &hash).await?;
+            if kept == hash {
+                let mut out = io::stdout();
+                writeln!(out, "log in as {username} with the password {made} (made now, shown only once)")?;
+                out.flush()?;
+            }
+            SecretString::from(kept)
+        }
+    };
+    Ok(Credentials { username, password, jwt_secret })
+}
+
+/// 244 random bits.
+fn random_text() -> String {
+    format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
+}

@@ -1,0 +1,165 @@
+//! The API of `app --standalone`: the whole path of a pulse over HTTP.
+
+use crate::folder::{Folder, Running, wait_until};
+use serde_json::{Value, json};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    thread,
+};
+
+/// A service and where it listens.
+struct Api {
+    service: Running,
+    addr: String,
+}
+
+impl Api {
+    fn start(folder: &Folder, name: &str) -> Self {
+        let service = folder.start(name, &["--standalone", "--log-format", "json"], &[]);
+        service.wait_for_log("listening");
+        let log = service.log();
+        let line = log.lines().find(|line| line.contains("\"listening\"")).unwrap();
+        let line: Value = serde_json::from_str(line).unwrap();
+        let addr = line["addr"].as_str().or(line["fields"]["addr"].as_str()).unwrap().to_owned();
+        Self { service, addr }
+    }
+
+    /// The status and the body of an answer, as JSON where it is.
+    fn call(&self, method: &str, path: &str, token: &str, body: &str) -> (u16, Value) {
+        let mut stream = TcpStream::connect(&self.addr).unwrap();
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\
+             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(body).unwrap_or_else(|_| Value::from(body)))
+    }
+
+    fn log_in(&self, password: &str) -> String {
+        let body = json!({"username": "admin", "password": password}).to_string();
+        let (status, answer) = self.call("POST", "/api/v1/login", "", &body);
+        assert_eq!(status, 200, "{answer}");
+        answer["Auth"]["Token"].as_str().unwrap().to_owned()
+    }
+}
+
+/// The password that the service printed, if it made one.
+fn password(service: &Running) -> Option<String> {
+    let out = service.out();
+    let rest = out.split("with the password ").nth(1)?;
+    rest.split(' ').next().map(str::to_owned)
+}
+
+fn pulse(id: usize, amount: &str) -> String {
+    json!({"id": id.to_string(), "tenant": "t", "product_sku": "s", "used_amount": amount, "use_unity": "KB",
+           "occurred_at": "2026-01-10T12:00:00Z"})
+    .to_string()
+}
+
+#[test]
+fn a_pulse_is_posted_seen_pending_billed_and_asked_for() {
+    let folder = Folder::new();
+    let mut api = Api::start(&folder, "service.log");
+    let token = api.log_in(&password(&api.service).unwrap());
+    let (status, verdicts) = api.call("POST", "/api/v1/pulses", &token, &pulse(1, "307.000000001"));
+    assert_eq!((status, &verdicts["accepted"]), (202, &json!(1)), "{verdicts}");
+    assert_eq!(api.call("POST", "/api/v1/pulses", &token, &pulse(1, "307.000000001")).0, 202);
+    let totals = |query: &str| api.call("GET", &format!("/api/v1/pulses{query}"), &token, "").1;
+    wait_until("it is seen as pending", || {
+        totals("?pending=true")["data"][0]["used_amount"] == "307.000000001"
+    });
+    let pending = totals("?pending=true");
+    assert_eq!((&pending["total"], &pending["data"][0]["status"]), (&json!(1), &json!("pending")));
+    assert_eq!(totals("")["total"], 0);
+    folder.succeed(&["flush"]);
+    let billed = totals("?tenant=t&pending=true");
+    assert_eq!((&billed["total"], &billed["data"][0]["status"]), (&json!(1), &json!("billed")));
+    assert_eq!(billed["data"][0]["pulse_count"], 1);
+    let path = format!("/api/v1/pulses/{}", billed["data"][0]["id"]);
+    assert_eq!(api.call("GET", &path, &token, ""), (200, billed["data"][0].clone()));
+    let usage = "/api/v1/usage?window=day&group_by=tenant&timezone=Europe/Berlin";
+    let (status, sums) = api.call("GET", usage, &token, "");
+    assert_eq!(status, 200, "{sums}");
+    assert_eq!(sums["data"][0]["window_start"], "2026-01-10T00:00:00+01:00");
+    assert_eq!(
+        (&sums["data"][0]["used_amount"], &sums["data"][0]["tenant"]),
+        (&json!("307.000000001"), &json!("t"))
+    );
+    assert!(sums["complete_until"].is_string());
+    let (status, ready) = api.call("GET", "/readyz", "", "");
+    assert_eq!((status, &ready["ready"]), (200, &json!(true)), "{ready}");
+    assert_eq!(api.service.terminate(), Some(0), "{}", api.service.log());
+}
+
+#[test]
+fn the_password_is_made_once_and_keys_work_until_they_are_revoked() {
+    let folder = Folder::new();
+    let mut first = Api::start(&folder, "first.log");
+    let password = password(&first.service).unwrap();
+    first.log_in(&password);
+    assert_eq!(first.service.terminate(), Some(0));
+    let again = Api::start(&folder, "again.log");
+    assert_eq!(self::password(&again.service), None);
+    let token = again.log_in(&password);
+    let wish = r#"{"name":"meter","scope":"ingest"}"#;
+    let (status, made) = again.call("POST", "/api/v1/keys", &token, wish);
+    assert_eq!(status, 201, "{made}");
+    let key = made["key"].as_str().unwrap();
+    assert_eq!(again.call("POST", "/api/v1/pulses", key, &pulse(1, "1")).0, 202);
+    assert_eq!(again.call("GET", "/api/v1/pulses", key, "").0, 403);
+    let path = format!("/api/v1/keys/{}", made["id"].as_str().unwrap());
+    assert_eq!(again.call("DELETE", &path, &token, "").0, 204);
+    assert_eq!(again.call("POST", "/api/v1/pulses", key, &pulse(1, "1")).0, 401);
+    assert!(!again.service.log().contains(&password) && !again.service.log().contains(key));
+}
+
+#[test]
+fn webhooks_of_payments_are_counted_once() {
+    let folder = Folder::new();
+    let api = Api::start(&folder, "service.log");
+    let payment = |amount: &str| {
+        format!(
+            r#"{{"event_id":"e1","type":"invoice","amount":"{amount}","currency":"NGN","occurred_at":"2026-01-10T12:00:00Z"}}"#
+        )
+    };
+    for (amount, status) in [("5000", 200), ("5000", 200), ("6000", 409), ("abc", 422)] {
+        let (answered, answer) = api.call("POST", "/webhooks/payments", "", &payment(amount));
+        assert_eq!(answered, status, "{answer}");
+    }
+    let token = api.log_in(&password(&api.service).unwrap());
+    wait_until("it is done", || {
+        api.call("GET", "/api/v1/webhooks?status=done", &token, "").1["data"][0]["event_id"] == "e1"
+    });
+    let billed = folder.billed();
+    assert!(billed.contains("payments,invoice,NGN,2026-01-10T12:00:00Z,5000,1"), "{billed}");
+}
+
+#[test]
+fn what_was_answered_for_survives_a_kill_and_repetitions_count_once() {
+    let folder = Folder::new();
+    let mut api = Api::start(&folder, "service.log");
+    let token = api.log_in(&password(&api.service).unwrap());
+    let post = |api: &Api, poster: usize| {
+        let batch: Vec<String> = (0..10).map(|item| pulse(poster * 10 + item, "0.1")).collect();
+        api.call("POST", "/api/v1/pulses", &token, &format!("[{}]", batch.join(","))).0
+    };
+    thread::scope(|scope| {
+        for poster in 0..40 {
+            let (api, post) = (&api, &post);
+            scope.spawn(move || assert_eq!(post(api, poster), 202));
+        }
+    });
+    api.service.kill();
+    let again = Api::start(&folder, "again.log");
+    for poster in 0..40 {
+        assert_eq!(post(&again, poster), 202);
+    }
+    wait_until("everything is counted", || folder.succeed(&["usage", "--csv"]).contains(",40,400"));
+}
