@@ -3,7 +3,7 @@
 //! Log in as `operator` with `operator`. Pulses keep coming in; the file is gone when the program ends.
 
 use application::{
-    decode::{Anonymous, Decoder, Format},
+    decode::Decoder,
     flush_usage::FlushUsage,
     open_shards::open_shards,
     overview::GatherOverview,
@@ -59,7 +59,7 @@ async fn fill(store: &Arc<EmbeddedStore>, flush: &FlushUsage) -> Result<u64> {
         let pulses: Result<Vec<Pulse>> =
             (number..number + shape * 3).map(|number| pulse(number, HourWindow::from_number(hour))).collect();
         number += shape * 3;
-        store.apply(&Batch { shard: Shard(0), number, pulses: pulses? }).await?;
+        store.apply(&Batch { shard: Shard(0), number, pulses: pulses?, stretches: Vec::new() }).await?;
         if hour % 12 == 0 {
             flush.run(now()).await?;
         }
@@ -93,7 +93,7 @@ async fn keep_coming(store: Arc<EmbeddedStore>, mut number: u64) -> Result<()> {
         let pulses: Result<Vec<Pulse>> =
             (number - 10..number + 140).map(|number| pulse(number, HourWindow::of(now()))).collect();
         number += 140;
-        store.apply(&Batch { shard: Shard(0), number, pulses: pulses? }).await?;
+        store.apply(&Batch { shard: Shard(0), number, pulses: pulses?, stretches: Vec::new() }).await?;
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
@@ -137,13 +137,7 @@ async fn main() -> Result<()> {
         limits: HttpLimits::default(),
     };
     let ports = HttpPorts {
-        decoder: Decoder {
-            format: Format::Pulse,
-            anonymous: Anonymous::Accept,
-            items_max: 1_000,
-            age_max: None,
-            ahead_max: Duration::from_hours(1),
-        },
+        decoder: Decoder::default(),
         intake: Arc::new(MockPulseIntake::new()),
         queries: Arc::clone(&store) as _,
         pending: Arc::new(PendingUsage {

@@ -34,9 +34,12 @@ async fn accumulator() -> MemoryAccumulator {
     let birth = ShardBirth { accumulator: AccumulatorId::from_bytes([1; 16]), shards, now: NOW };
     let shard = shards.shard_of(&pulse("a").tenant);
     store.create(shard, birth).await.unwrap();
-    store.apply(&Batch { shard, number: 1, pulses: vec![pulse("a")] }).await.unwrap();
+    store.apply(&Batch { shard, number: 1, pulses: vec![pulse("a")], stretches: Vec::new() }).await.unwrap();
     store.seal(shard, 1, NOW).await.unwrap();
-    store.apply(&Batch { shard, number: 2, pulses: vec![pulse("a"), pulse("b")] }).await.unwrap();
+    store
+        .apply(&Batch { shard, number: 2, pulses: vec![pulse("a"), pulse("b")], stretches: Vec::new() })
+        .await
+        .unwrap();
     store
 }
 

@@ -3,7 +3,7 @@
 use super::super::{Credentials, HttpLimits, HttpPorts, HttpSettings, router::router};
 use super::*;
 use application::{
-    decode::{Anonymous, Decoder, Format},
+    decode::Decoder,
     fakes::{accumulator::MemoryAccumulator, ledger::MemoryLedger},
     overview::GatherOverview,
     ports::{
@@ -72,13 +72,7 @@ fn state() -> HttpState {
         limits: HttpLimits::default(),
     };
     let ports = HttpPorts {
-        decoder: Decoder {
-            format: Format::Pulse,
-            anonymous: Anonymous::Accept,
-            items_max: 1_000,
-            age_max: None,
-            ahead_max: Duration::from_hours(1),
-        },
+        decoder: Decoder::default(),
         intake: Arc::new(MockPulseIntake::new()),
         queries,
         pending: Arc::new(PendingUsage {
