@@ -3,6 +3,7 @@
 use crate::{
     backends::{Backends, Books},
     clock,
+    dashboard::dashboard,
     settings::Settings,
 };
 use anyhow::bail;
@@ -47,6 +48,7 @@ pub(crate) async fn start(
     let (Some(inbox), Some(keys)) = (inbox, keys) else {
         bail!("this ledger has no inbox: set LEDGER_URL to PostgreSQL or an embedded file");
     };
+    let dashboard = dashboard(settings, backends, inbox, broker);
     let (intake, writer) = intake(broker, inbox);
     // What goes to the inbox is read as native pulses, what goes to the queue in the format of the worker there.
     let format = if broker.is_some() { decoder.format.clone() } else { Format::Pulse };
@@ -64,6 +66,7 @@ pub(crate) async fn start(
             pending: Arc::new(backends.pending()),
             inbox: Arc::clone(inbox) as _,
             keys: Arc::clone(keys),
+            dashboard,
             now: clock::now,
         },
     )?;

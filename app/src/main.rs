@@ -4,6 +4,7 @@ mod api;
 mod backends;
 mod cli;
 mod clock;
+mod dashboard;
 mod health;
 mod hours;
 mod inbox;

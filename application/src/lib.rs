@@ -1,7 +1,7 @@
 //! What the ingestor does, and the ports it does it through. No driver crate is used here.
 //!
 //! [`ingest`] counts pulses, [`flush_usage`] moves the counts into the books, [`open_shards`] notices lost storage,
-//! [`report_usage`] tells what was used, [`api_keys`] recognises who calls.
+//! [`report_usage`] tells what was used, [`overview`] how it goes, [`api_keys`] lets services in.
 
 pub mod accept_pulses;
 pub mod api_keys;
@@ -10,6 +10,7 @@ pub mod flush_usage;
 pub mod ingest;
 pub mod open_log;
 pub mod open_shards;
+pub mod overview;
 pub mod ports;
 pub mod query_usage;
 pub mod report_usage;

@@ -206,6 +206,7 @@ async fn confirm(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::ShardCounts;
     use crate::ports::{MockAccumulatorShards, MockShardRegistry};
     use domain::UsageTotal;
     use std::sync::{Arc, Mutex};
@@ -225,6 +226,7 @@ mod tests {
             sequence,
             deleted: 0,
             active: UsageTotal::default(),
+            counts: ShardCounts::default(),
         }
     }
 

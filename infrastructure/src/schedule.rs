@@ -1,5 +1,6 @@
 //! When the flush is due: a cron schedule in UTC.
 
+use domain::Timestamp;
 use std::{io, thread};
 use tokio::{
     runtime,
@@ -64,6 +65,14 @@ impl FlushSchedule {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// The next due time from now on; `None` where the library knows of none.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Timestamp> {
+        let job = Job::new(&self.text, |_, _| ()).and_then(|mut job| job.job_data()).ok()?;
+        let seconds = i64::try_from(job.next_tick).ok().filter(|seconds| *seconds > 0)?;
+        Some(Timestamp::new(seconds, 0))
     }
 
     /// Starts to watch the clock; returns when it does.
@@ -160,6 +169,15 @@ mod tests {
             assert!(error.to_string().contains("`0 0 * * * *` for every full hour"), "{error}");
         }
         assert!(matches!(FlushSchedule::parse("0 0 0 30 2 *"), Err(ScheduleError::NeverDue { .. })));
+    }
+
+    #[test]
+    fn the_next_due_time_is_the_next_full_hour() {
+        let seconds = || chrono::Utc::now().timestamp();
+        let before = seconds();
+        let next = FlushSchedule::parse("0 0 * * * *").unwrap().next_due().unwrap().seconds();
+        assert_eq!(next % 3_600, 0);
+        assert!(next > before && next <= seconds() + 3_600, "{next}");
     }
 
     #[tokio::test]

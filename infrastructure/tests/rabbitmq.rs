@@ -8,6 +8,8 @@ mod contract;
 mod faults;
 #[path = "rabbitmq/malformed.rs"]
 mod malformed;
+#[path = "rabbitmq/observing.rs"]
+mod observing;
 #[path = "rabbitmq/publishing.rs"]
 mod publishing;
 #[path = "rabbitmq/topology.rs"]

@@ -24,7 +24,7 @@ pub use window::*;
 
 use crate::ports::{
     AccumulatorShards, Batch, GenerationStore, LogPositions, Outcome, PulseSink, SealedGeneration,
-    ShardBirth, ShardState,
+    ShardBirth, ShardCounts, ShardState,
 };
 use async_trait::async_trait;
 use domain::{
@@ -69,6 +69,7 @@ macro_rules! accumulator_contract {
             identities_belong_to_their_tenant,
             a_batch_mixes_every_outcome,
             a_repeated_batch_is_counted_once,
+            a_shard_knows_what_became_of_all_its_pulses,
             a_batch_of_the_largest_size_is_counted,
             a_batch_that_is_too_large_is_refused,
             separators_in_names_do_not_mix_up_usage,

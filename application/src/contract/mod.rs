@@ -5,4 +5,5 @@ pub mod api_keys;
 pub mod inbox;
 pub mod ledger;
 pub mod queries;
+pub mod refused;
 pub mod source;

@@ -102,6 +102,17 @@ pub trait PulseSink: Send + Sync + 'static {
     async fn apply(&self, batch: &Batch) -> Result<Vec<Outcome>, PortError>;
 }
 
+/// What became of all pulses of a shard, over its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardCounts {
+    /// Counted.
+    pub counted: u64,
+    /// Not counted because their identity was known, those with other content among them.
+    pub duplicates: u64,
+    /// Of the counted ones, those without an identity.
+    pub anonymous: u64,
+}
+
 /// Where a shard stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardState {
@@ -117,6 +128,8 @@ pub struct ShardState {
     pub deleted: u64,
     /// What the active generation holds; amounts of different units are added up.
     pub active: UsageTotal,
+    /// What became of all its pulses. A repeated batch adds nothing.
+    pub counts: ShardCounts,
 }
 
 /// With what a shard is made.

@@ -4,6 +4,7 @@
 
 mod accumulator;
 mod api_keys;
+mod backlog;
 mod dead_letters;
 mod error;
 mod inbox;
@@ -13,10 +14,11 @@ mod source;
 
 pub use accumulator::{
     AccumulatorShards, Batch, GenerationStore, LogMark, LogPositions, LogStretch, Outcome, PulseSink,
-    SealedGeneration, ShardBirth, ShardState,
+    SealedGeneration, ShardBirth, ShardCounts, ShardState,
 };
 pub use api_keys::{ApiKey, ApiKeys, Scope};
-pub use dead_letters::{DeadLetter, DeadLetters};
+pub use backlog::Backlog;
+pub use dead_letters::{DeadLetter, DeadLetters, RefusedPulses, StoredLetter};
 pub use error::{PortError, PortErrorKind};
 pub use inbox::{Inbox, InboxDepth, InboxEntry, InboxEvent, InboxFilter, InboxStatus, Retried, Stored};
 pub use intake::{IntakeMessage, PulseIntake};
@@ -31,7 +33,8 @@ pub use source::{Delivery, Envelope, LogReading, PartitionId, PulseSource, Recei
 pub use {
     accumulator::{MockAccumulatorShards, MockGenerationStore, MockLogPositions, MockPulseSink},
     api_keys::MockApiKeys,
-    dead_letters::MockDeadLetters,
+    backlog::MockBacklog,
+    dead_letters::{MockDeadLetters, MockRefusedPulses},
     inbox::MockInbox,
     intake::MockPulseIntake,
     ledger::{MockShardRegistry, MockUsageQueries, MockUsageReader},

@@ -28,6 +28,7 @@ mod usage;
 mod webhooks;
 
 pub use auth::hash_password;
+pub use dashboard::Dashboard;
 pub use problem::Problem;
 pub use server::{bind, serve};
 pub use settings::{Credentials, HttpLimits, HttpSettings};

@@ -45,7 +45,7 @@ pub(super) fn router(state: HttpState) -> Router {
         .layer(from_fn(tell_problems))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, limits.timeout));
     api.merge(docs::routes(&document))
-        .merge(dashboard::routes())
+        .merge(dashboard::routes(&state))
         .fallback(async || Problem::not_found("there is no such page"))
         .layer(DefaultBodyLimit::max(limits.body_max))
         .layer(common)

@@ -1,6 +1,6 @@
 //! What every handler can reach.
 
-use super::{HttpSettings, auth::Authority};
+use super::{HttpSettings, auth::Authority, dashboard::Dashboard};
 use application::{
     decode::Decoder,
     ports::{ApiKeys, Inbox, PortError, PulseIntake, UsageQueries},
@@ -24,6 +24,8 @@ pub struct HttpPorts {
     pub inbox: Arc<dyn Inbox>,
     /// Keeps the keys of services.
     pub keys: Arc<dyn ApiKeys>,
+    /// What the pages for people look at.
+    pub dashboard: Dashboard,
     /// The clock.
     pub now: fn() -> Timestamp,
 }

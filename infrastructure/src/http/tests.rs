@@ -1,5 +1,6 @@
 //! The router over mocks: what is answered, to whom, and in which form.
 
+use super::Dashboard;
 use super::{
     Credentials, HttpLimits, HttpPorts, HttpSettings, HttpState,
     docs::operations,
@@ -8,6 +9,7 @@ use super::{
 use application::{
     api_keys::{NewKey, RANDOM_BYTES},
     decode::Decoder,
+    overview::GatherOverview,
     ports::{
         LedgerPage, MockAccumulatorShards, MockApiKeys, MockGenerationStore, MockInbox, MockPulseIntake,
         MockShardRegistry, MockUsageQueries, PortError, Scope, Stored,
@@ -66,7 +68,27 @@ fn ports() -> HttpPorts {
         }),
         inbox: Arc::new(inbox),
         keys: Arc::new(keys),
+        dashboard: Dashboard::new(overview(), None),
         now: || NOW,
+    }
+}
+
+/// Of one shard that was not made.
+fn overview() -> GatherOverview {
+    let mut shards = MockAccumulatorShards::new();
+    shards.expect_inspect().returning(|_| Ok(None));
+    let mut queries = MockUsageQueries::new();
+    queries.expect_flushes().returning(|_| Ok(Vec::new()));
+    GatherOverview {
+        accumulator: "accumulator".to_owned(),
+        ledger: "ledger".to_owned(),
+        shards: Arc::new(shards),
+        shard_count: domain::ShardCount::ONE,
+        generations: Arc::new(MockGenerationStore::new()),
+        queries: Arc::new(queries),
+        backlogs: Vec::new(),
+        refused: Vec::new(),
+        part_limit: Duration::from_secs(2),
     }
 }
 

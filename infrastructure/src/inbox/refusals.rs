@@ -54,6 +54,7 @@ mod tests {
     fn letter(headers: &[&str], item: Option<u32>) -> DeadLetter {
         let headers = headers.iter().map(|id| (HEADER_EVENT.to_owned(), (*id).to_owned())).collect();
         DeadLetter {
+            place: None,
             id: String::new(),
             rejection: Rejection::new(Reason::NotPositive, "is\n0"),
             body: Vec::new(),

@@ -68,6 +68,11 @@ impl Link {
         self.cut.0.major_version()
     }
 
+    /// Whether nothing has ended it yet.
+    pub(super) fn is_connected(&self) -> bool {
+        self.connection.status().connected()
+    }
+
     /// A new channel.
     pub(super) async fn channel(&self) -> Result<Channel, PortError> {
         within(CALL_LIMIT, "open a channel of RabbitMQ", self.connection.create_channel()).await

@@ -43,6 +43,11 @@ pub(super) fn is_refused(error: &Error) -> bool {
     matches!(soft(error), Some(ACCESSREFUSED | PRECONDITIONFAILED))
 }
 
+/// Whether the call was about something that is not there.
+pub(super) fn is_absent(error: &Error) -> bool {
+    matches!(soft(error), Some(AMQPSoftError::NOTFOUND))
+}
+
 fn soft(error: &Error) -> Option<&AMQPSoftError> {
     match error.kind() {
         ErrorKind::ProtocolError(error) => match error.kind() {

@@ -29,6 +29,7 @@ mod envelope;
 mod error;
 mod frames;
 mod intake;
+mod observer;
 mod outlet;
 mod publisher;
 mod settings;
@@ -38,6 +39,7 @@ mod transport;
 
 pub use dead_letters::{RabbitmqDeadLetters, header};
 pub use intake::RabbitmqIntake;
+pub use observer::RabbitmqObserver;
 pub use publisher::{OutgoingMessage, RabbitmqPublisher};
 pub use settings::{QueueType, RabbitmqSettings};
 pub use source::RabbitmqSource;

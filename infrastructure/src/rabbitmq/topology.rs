@@ -77,6 +77,23 @@ impl Topology {
     }
 }
 
+/// Whether the dead-letter queue is as this program makes it; makes it where there is none.
+pub(super) async fn declares_dead_letters_alike(
+    link: &Link,
+    settings: &RabbitmqSettings,
+) -> Result<bool, PortError> {
+    const OPERATION: &str = "declare the dead-letter queue of RabbitMQ";
+    let name = settings.dead_letter_queue.as_str();
+    let channel = link.channel().await?;
+    let declaration = Declaration::Queue { name, queue_type: settings.queue_type };
+    match tokio::time::timeout(CALL_LIMIT, declaration.make(&channel, link)).await {
+        Ok(Ok(())) => within(CALL_LIMIT, OPERATION, channel.close(200, "done".into())).await.map(|()| true),
+        Ok(Err(error)) if is_refused(&error) => Ok(false),
+        Ok(Err(error)) => Err(port_error(OPERATION, error)),
+        Err(_) => Err(PortError::transient(OPERATION, format!("no answer within {CALL_LIMIT:?}"))),
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Declaration<'a> {
     Queue { name: &'a str, queue_type: QueueType },

@@ -8,13 +8,23 @@ use super::{
     marks::Seen,
     milliseconds, script,
 };
-use application::ports::{AccumulatorShards, PortError, ShardBirth, ShardMark, ShardState};
+use application::ports::{AccumulatorShards, PortError, ShardBirth, ShardCounts, ShardMark, ShardState};
 use async_trait::async_trait;
 use domain::Shard;
 use redis::Value;
 
 /// The fields of meta that [`state`] reads, in its order; `create.lua` answers the same.
-const FIELDS: [&str; 6] = ["accumulator", "shards", "generation", "sequence", "deleted", "total"];
+const FIELDS: [&str; 9] = [
+    "accumulator",
+    "shards",
+    "generation",
+    "sequence",
+    "deleted",
+    "total",
+    "counted",
+    "duplicates",
+    "anonymous",
+];
 
 #[async_trait]
 impl AccumulatorShards for RedisAccumulator {
@@ -94,5 +104,10 @@ fn state(values: &mut Values) -> Result<ShardState, Fault> {
         sequence: values.number()?,
         deleted: values.number()?,
         active: values.sum()?.total(),
+        counts: ShardCounts {
+            counted: values.number()?,
+            duplicates: values.number()?,
+            anonymous: values.number()?,
+        },
     })
 }

@@ -8,7 +8,7 @@ use super::{
     sink::{lost, standing},
     time::milliseconds,
 };
-use application::ports::{AccumulatorShards, PortError, ShardBirth, ShardMark, ShardState};
+use application::ports::{AccumulatorShards, PortError, ShardBirth, ShardCounts, ShardMark, ShardState};
 use async_trait::async_trait;
 use domain::{Shard, ShardCount};
 use sqlx::SqliteConnection;
@@ -102,6 +102,9 @@ struct StateRow {
     nanos_high: i64,
     nanos_low: i64,
     pulses: i64,
+    counted: i64,
+    known: i64,
+    anonymous: i64,
 }
 
 impl StateRow {
@@ -111,7 +114,8 @@ impl StateRow {
         shard: Shard,
     ) -> Result<Option<Self>, PortError> {
         sqlx::query_as(
-            "SELECT accumulator, shards, generation, sequence, deleted, nanos_high, nanos_low, pulses
+            "SELECT accumulator, shards, generation, sequence, deleted, nanos_high, nanos_low, pulses,
+                counted, duplicates + conflicts AS known, anonymous
              FROM counting_shards WHERE shard = ?",
         )
         .bind(i64::from(shard.0))
@@ -138,6 +142,11 @@ impl StateRow {
             sequence: now.sequence,
             deleted: count(self.deleted).map_err(refusal(operation))?,
             active: total(held, self.pulses).map_err(refusal(operation))?,
+            counts: ShardCounts {
+                counted: count(self.counted).map_err(refusal(operation))?,
+                duplicates: count(self.known).map_err(refusal(operation))?,
+                anonymous: count(self.anonymous).map_err(refusal(operation))?,
+            },
         };
         store.see(shard, now);
         Ok(state)

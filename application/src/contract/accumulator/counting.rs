@@ -152,6 +152,24 @@ pub async fn a_repeated_batch_is_counted_once(fixture: &impl AccumulatorFixture)
     assert_eq!(program.total_of(&batch.pulses[0].key()).await, expected);
 }
 
+/// A repeated batch adds nothing to the counts, and a seal takes nothing from them.
+pub async fn a_shard_knows_what_became_of_all_its_pulses(fixture: &impl AccumulatorFixture) {
+    let program = Program::first(fixture).await;
+    assert_eq!(program.state().await.counts, ShardCounts::default());
+    let batch =
+        program.batch(&[anonymous("1"), pulse("a", "1"), pulse("a", "1"), pulse("a", "2"), anonymous("1")]);
+    for _ in 0..2 {
+        program.store.apply(&batch).await.expect("the batch is applied");
+        let expected = ShardCounts { counted: 3, duplicates: 2, anonymous: 2 };
+        assert_eq!(program.state().await.counts, expected);
+    }
+    program.seal_active(START).await;
+    program.apply(&[pulse("a", "1"), pulse("a", "2"), pulse("b", "1")]).await;
+    let state = program.state().await;
+    assert_eq!(state.counts, ShardCounts { counted: 4, duplicates: 4, anonymous: 2 });
+    assert_eq!(state.active.pulses, 1);
+}
+
 /// Each pulse of its own key and identity, then all of them again.
 pub async fn a_batch_of_the_largest_size_is_counted(fixture: &impl AccumulatorFixture) {
     let program = Program::first(fixture).await;

@@ -173,6 +173,7 @@ pub async fn an_event_that_nobody_answers_for_fails<F: FreshInbox>(fresh: &F) {
 
 fn letter(delivery: &Delivery, item: Option<u32>, detail: &str) -> DeadLetter {
     DeadLetter {
+        place: None,
         id: format!("{:032x}", delivery.sequence * 1_000 + u64::from(item.unwrap_or(999))),
         rejection: Rejection::new(Reason::NotPositive, detail),
         body: b"bad".to_vec(),

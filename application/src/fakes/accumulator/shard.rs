@@ -1,6 +1,8 @@
 //! One shard in memory: its generations and the identities it remembers.
 
-use crate::ports::{Batch, LogMark, Outcome, SealedGeneration, ShardBirth, ShardState, UsageRow};
+use crate::ports::{
+    Batch, LogMark, Outcome, SealedGeneration, ShardBirth, ShardCounts, ShardState, UsageRow,
+};
 use domain::{
     Fingerprint, LogName, LogPosition, PulseDigest, Shard, Timestamp, UsageKey, UsageTotal, UsageTotals,
 };
@@ -24,6 +26,7 @@ pub(super) struct MemoryShard {
     buckets: Vec<Bucket>,
     clock: Clock,
     last_batches: HashMap<u64, u64>,
+    counts: ShardCounts,
     logs: BTreeMap<LogName, LogPosition>,
 }
 
@@ -85,6 +88,7 @@ impl MemoryShard {
             buckets: vec![Bucket::new(0)],
             clock: Clock { elapsed: 0, latest: milliseconds(birth.now) },
             last_batches: HashMap::new(),
+            counts: ShardCounts::default(),
             logs: BTreeMap::new(),
         }
     }
@@ -97,6 +101,7 @@ impl MemoryShard {
             sequence: self.sequence,
             deleted: self.deleted,
             active: self.total_of(self.generation),
+            counts: self.counts,
         }
     }
 
@@ -149,8 +154,14 @@ impl MemoryShard {
                     }
                 }
             };
-            if outcome == Outcome::Counted && !repeated {
-                self.rows.entry(self.generation).or_default().add(pulse);
+            match outcome {
+                _ if repeated => {}
+                Outcome::Counted => {
+                    self.rows.entry(self.generation).or_default().add(pulse);
+                    self.counts.counted += 1;
+                    self.counts.anonymous += u64::from(pulse.identity.is_none());
+                }
+                Outcome::Duplicate | Outcome::Conflict => self.counts.duplicates += 1,
             }
             outcomes.push(outcome);
         }

@@ -1,7 +1,8 @@
 -- Makes a shard unless it is there. ARGV[5]: the time in milliseconds, from which the shard's clock starts. ARGV[6..7]:
 -- accumulator and number of shards of the new shard; ARGV[1..2] are empty, so that any shard is answered.
 -- Answers 'ok' and where the shard stands.
-local FIELDS = {'accumulator', 'shards', 'generation', 'sequence', 'deleted', 'total'}
+local FIELDS = {'accumulator', 'shards', 'generation', 'sequence', 'deleted', 'total', 'counted', 'duplicates',
+  'anonymous'}
 local meta = redis.call('HMGET', META, unpack(FIELDS))
 if not meta[1] then
   -- What this program has seen before cannot be made anew.

@@ -1,0 +1,60 @@
+//! What the dashboard looks at.
+
+use crate::{backends::Backends, settings::Settings};
+use application::{
+    overview::GatherOverview,
+    ports::{Backlog, Inbox, PortError, RefusedPulses},
+};
+use async_trait::async_trait;
+use infrastructure::{
+    http::Dashboard,
+    inbox::StoredInbox,
+    rabbitmq::{RabbitmqObserver, RabbitmqSettings},
+};
+use std::{sync::Arc, time::Duration};
+
+/// How long each part may take to answer.
+const PART_LIMIT: Duration = Duration::from_secs(2);
+
+/// The dashboard of these stores, and of the broker where there is one.
+pub(crate) fn dashboard(
+    settings: &Settings,
+    backends: &Backends,
+    inbox: &Arc<StoredInbox>,
+    broker: Option<&RabbitmqSettings>,
+) -> Dashboard {
+    let inbox: Arc<dyn Inbox> = Arc::clone(inbox) as _;
+    let mut backlogs: Vec<(String, Arc<dyn Backlog>)> =
+        vec![("inbox".to_owned(), Arc::new(InboxBacklog(inbox)))];
+    let mut refused: Vec<(String, Arc<dyn RefusedPulses>)> = Vec::new();
+    if let Some(file) = &backends.books.file {
+        refused.push(("embedded file".to_owned(), Arc::clone(file) as _));
+    }
+    if let Some(broker) = broker {
+        let observer = Arc::new(RabbitmqObserver::new(broker.clone()));
+        backlogs.push(("RabbitMQ".to_owned(), Arc::clone(&observer) as _));
+        refused.push((format!("RabbitMQ {}", broker.dead_letter_queue), observer));
+    }
+    let gather = GatherOverview {
+        accumulator: backends.sink_name.to_owned(),
+        ledger: "ledger".to_owned(),
+        shards: Arc::clone(&backends.shards),
+        shard_count: backends.shard_count,
+        generations: Arc::clone(&backends.generations),
+        queries: Arc::clone(&backends.books.queries),
+        backlogs,
+        refused,
+        part_limit: PART_LIMIT,
+    };
+    Dashboard::new(gather, Some(settings.counting.flush_schedule.clone()))
+}
+
+/// What waits in the inbox.
+struct InboxBacklog(Arc<dyn Inbox>);
+
+#[async_trait]
+impl Backlog for InboxBacklog {
+    async fn waiting(&self) -> Result<u64, PortError> {
+        Ok(self.0.depth().await?.received)
+    }
+}

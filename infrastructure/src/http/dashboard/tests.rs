@@ -1,0 +1,194 @@
+//! The pages by their routes: who gets in, and what everybody gets.
+
+use super::super::{Credentials, HttpLimits, HttpPorts, HttpSettings, router::router};
+use super::*;
+use application::{
+    decode::Decoder,
+    fakes::{accumulator::MemoryAccumulator, ledger::MemoryLedger},
+    overview::GatherOverview,
+    ports::{
+        MockApiKeys, MockBacklog, MockInbox, MockPulseIntake, MockRefusedPulses, MockUsageQueries,
+        StoredLetter,
+    },
+    report_usage::PendingUsage,
+};
+use axum::{
+    body::{Body, to_bytes},
+    extract::ConnectInfo,
+    http::Method,
+};
+use domain::{ShardCount, Timestamp};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tower::ServiceExt;
+
+const NOW: Timestamp = Timestamp::new(1_768_046_400, 0);
+
+/// Books that are away, one message that waits, one letter.
+fn state() -> HttpState {
+    let accumulator = Arc::new(MemoryAccumulator::new(Duration::from_hours(48)));
+    let mut queries = MockUsageQueries::new();
+    let away = || application::ports::PortError::transient("ask the books", "connection refused");
+    queries.expect_flushes().returning(move |_| Err(away()));
+    queries.expect_span().returning(move |_| Err(away()));
+    let queries = Arc::new(queries);
+    let mut backlog = MockBacklog::new();
+    backlog.expect_waiting().returning(|| Ok(1));
+    let mut refused = MockRefusedPulses::new();
+    refused.expect_count().returning(|| Ok(1));
+    refused.expect_letters().returning(|_| {
+        let (id, detail, source) = (String::new(), "no tenant".to_owned(), String::new());
+        let body = b"<script>".to_vec();
+        let reason = "missing_field".to_owned();
+        Ok(vec![StoredLetter {
+            id,
+            reason,
+            detail,
+            body,
+            body_bytes: 8,
+            item: None,
+            source,
+            received_at: None,
+        }])
+    });
+    let gather = GatherOverview {
+        accumulator: "memory".to_owned(),
+        ledger: "books".to_owned(),
+        shards: Arc::clone(&accumulator) as _,
+        shard_count: ShardCount::ONE,
+        generations: Arc::clone(&accumulator) as _,
+        queries: Arc::clone(&queries) as _,
+        backlogs: vec![("queue".to_owned(), Arc::new(backlog))],
+        refused: vec![("letters".to_owned(), Arc::new(refused))],
+        part_limit: Duration::from_secs(2),
+    };
+    let settings = HttpSettings {
+        addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+        credentials: Credentials {
+            username: "operator".to_owned(),
+            password: "correct horse".to_owned().into(),
+            jwt_secret: "0123456789abcdef0123456789abcdef".to_owned().into(),
+        },
+        webhook_secret: None,
+        limits: HttpLimits::default(),
+    };
+    let ports = HttpPorts {
+        decoder: Decoder::default(),
+        intake: Arc::new(MockPulseIntake::new()),
+        queries,
+        pending: Arc::new(PendingUsage {
+            registry: Arc::new(MemoryLedger::new()),
+            shards: Arc::clone(&accumulator) as _,
+            generations: accumulator,
+        }),
+        inbox: Arc::new(MockInbox::new()),
+        keys: Arc::new(MockApiKeys::new()),
+        dashboard: Dashboard::new(gather, None),
+        now: || NOW,
+    };
+    HttpState::new(settings, ports).unwrap()
+}
+
+struct Browser {
+    app: Router,
+    cookie: Option<String>,
+}
+
+struct Page {
+    status: StatusCode,
+    location: Option<String>,
+    policy: String,
+    text: String,
+}
+
+impl Browser {
+    fn new() -> Self {
+        Self { app: router(state()), cookie: None }
+    }
+
+    async fn ask(&mut self, method: Method, path: &str, form: &str) -> Page {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .extension(ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 9))));
+        if let Some(cookie) = &self.cookie {
+            request = request.header(header::COOKIE, cookie);
+        }
+        let response =
+            self.app.clone().oneshot(request.body(Body::from(form.to_owned())).unwrap()).await.unwrap();
+        let text = |name| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        if let Some(cookie) = text(header::SET_COOKIE) {
+            assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+            let pair = cookie.split(';').next().unwrap().to_owned();
+            self.cookie = Some(pair).filter(|pair| !pair.ends_with('='));
+        }
+        let (location, policy) = (text(header::LOCATION), text(header::CONTENT_SECURITY_POLICY));
+        let status = response.status();
+        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        Page { status, location, policy: policy.unwrap(), text: String::from_utf8(body.to_vec()).unwrap() }
+    }
+
+    async fn get(&mut self, path: &str) -> Page {
+        self.ask(Method::GET, path, "").await
+    }
+
+    async fn log_in(&mut self, password: &str) -> Page {
+        self.ask(Method::POST, "/login", &format!("username=operator&password={password}")).await
+    }
+}
+
+#[tokio::test]
+async fn nobody_sees_a_page_without_a_session() {
+    let mut browser = Browser::new();
+    for path in ["/", "/usage", "/usage.csv", "/dead-letters"] {
+        let page = browser.get(path).await;
+        assert!(page.status.is_redirection() && page.location.as_deref() == Some("/login"), "{path}");
+    }
+    assert_eq!(browser.get("/live").await.status, StatusCode::UNAUTHORIZED);
+    browser.cookie = Some("pulse_session=a.b.c".to_owned());
+    assert!(browser.get("/").await.status.is_redirection());
+    let page = browser.log_in("wrong").await;
+    assert_eq!(page.status, StatusCode::UNAUTHORIZED);
+    assert!(page.text.contains("the username or the password is wrong") && page.text.contains("operator"));
+    assert!(browser.get("/").await.status.is_redirection());
+}
+
+#[tokio::test]
+async fn a_session_shows_every_page_until_it_is_left() {
+    let mut browser = Browser::new();
+    let page = browser.log_in("correct+horse").await;
+    assert_eq!((page.status, page.location.as_deref()), (StatusCode::SEE_OTHER, Some("/")));
+    let page = browser.get("/").await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(page.text.contains("connection refused") && page.text.contains("queue: 1"), "{}", page.text);
+    assert!(
+        page.policy.starts_with("default-src 'self';") && !page.policy.contains("unsafe"),
+        "{}",
+        page.policy
+    );
+    assert!(!page.text.contains("<script>") && !page.text.contains("style="), "nothing is inline");
+    let live = browser.get("/live").await.text;
+    assert!(live.starts_with("<dl class=\"tiles\">"), "{live}");
+    let page = browser.get("/usage").await;
+    assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(page.text.contains("Usage cannot be shown.") && page.text.contains("connection refused"));
+    assert_eq!(browser.get("/usage?from=x").await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let page = browser.get("/dead-letters").await;
+    assert!(page.text.contains("missing_field") && page.text.contains("&lt;script&gt;"), "{}", page.text);
+    let page = browser.ask(Method::POST, "/logout", "").await;
+    assert_eq!((browser.cookie.clone(), page.location.as_deref()), (None, Some("/login")));
+    assert!(browser.get("/").await.status.is_redirection());
+}
+
+#[tokio::test]
+async fn what_the_pages_load_is_there_for_everybody() {
+    let mut browser = Browser::new();
+    let login = browser.get("/login").await;
+    assert_eq!(login.status, StatusCode::OK);
+    let mut found = 0;
+    for quoted in login.text.split('"').filter(|text| text.starts_with("/assets/")) {
+        assert_eq!(browser.get(quoted).await.status, StatusCode::OK, "{quoted}");
+        found += 1;
+    }
+    assert_eq!(found, 3, "{}", login.text);
+}
