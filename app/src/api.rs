@@ -112,21 +112,18 @@ pub(crate) async fn own_credentials(
         Some(secret) => secret.clone(),
         None => SecretString::from(store.keep_setting(JWT_SECRET, &random_text()).await?),
     };
-    let password = match &settings.http.password {
-        Some(password) => password.clone(),
-        None => {
-            let made = Uuid::new_v4().simple().to_string();
-            let hash = hash_password(&made)?;
-            let kept = store.keep_setting(PASSWORD, &hash).await?;
-            if kept == hash {
-                let mut out = io::stdout();
-                writeln!(out, "log in as {username} with the password {made} (made now, shown only once)")?;
-                out.flush()?;
-            }
-            SecretString::from(kept)
-        }
-    };
-    Ok(Credentials { username, password, jwt_secret })
+    if let Some(password) = settings.http.password.clone() {
+        return Ok(Credentials { username, password, jwt_secret });
+    }
+    let made = Uuid::new_v4().simple().to_string();
+    let hash = hash_password(&made)?;
+    let kept = store.keep_setting(PASSWORD, &hash).await?;
+    if kept == hash {
+        let mut out = io::stdout();
+        writeln!(out, "log in as {username} with the password {made} (made now, shown only once)")?;
+        out.flush()?;
+    }
+    Ok(Credentials { username, password: SecretString::from(kept), jwt_secret })
 }
 
 /// 244 random bits.

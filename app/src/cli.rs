@@ -44,6 +44,7 @@ SIGTERM and Ctrl-C finish what is in hand; a second one gives up.";
 /// What runs until it is stopped.
 #[derive(Args, Clone, Copy, Debug)]
 #[command(next_help_heading = "Modes")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own, and they combine")]
 pub(crate) struct Modes {
     /// Take messages from the sources and count them.
     #[arg(long, group = "taking")]

@@ -29,8 +29,10 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const HOURS: i32 = 72;
 
+#[expect(clippy::disallowed_methods, reason = "an example has no clock port")]
 fn now() -> Timestamp {
-    Timestamp::new(chrono::Utc::now().timestamp(), chrono::Utc::now().timestamp_subsec_nanos())
+    let now = chrono::Utc::now();
+    Timestamp::new(now.timestamp(), now.timestamp_subsec_nanos())
 }
 
 /// One of many, the same for the same number.

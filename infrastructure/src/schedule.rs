@@ -172,6 +172,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "the schedule goes by the clock of the machine")]
     fn the_next_due_time_is_the_next_full_hour() {
         let seconds = || chrono::Utc::now().timestamp();
         let before = seconds();

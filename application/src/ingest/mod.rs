@@ -153,17 +153,16 @@ impl IngestPulses {
         self.limits = self.limits.within_bounds();
         self.tally.received(0);
         let (mut work, mut settlers) = (Work::new(), Work::new());
-        let drained = CancellationToken::new();
-        let stop = stop.child_token();
+        let end = End { stop: stop.child_token(), drained: CancellationToken::new() };
         let writers = self.writers();
         let lanes = self.start_lanes(&writers, &mut work);
         let routes: Vec<RunningRoute> = self
             .routes
             .iter()
-            .map(|route| self.start_route(route, &lanes, &writers, &stop, &drained, &mut work, &mut settlers))
+            .map(|route| self.start_route(route, &lanes, &writers, &end, &mut work, &mut settlers))
             .collect();
         drop(lanes);
-        let result = self.watch(&routes, &stop, &drained, &mut work, &mut settlers).await;
+        let result = self.watch(&routes, &end, &mut work, &mut settlers).await;
         if result.is_err() {
             work.shutdown().await;
             settlers.shutdown().await;
@@ -176,8 +175,7 @@ impl IngestPulses {
     async fn watch(
         &self,
         routes: &[RunningRoute],
-        stop: &CancellationToken,
-        drained: &CancellationToken,
+        end: &End,
         work: &mut Work,
         settlers: &mut Work,
     ) -> Result<(), IngestError> {
@@ -186,17 +184,17 @@ impl IngestPulses {
             tokio::select! {
                 Some(ended) = work.join_next() => ended??,
                 Some(ended) = settlers.join_next() => ended??,
-                () = stop.cancelled(), if drain_until.is_none() => {
+                () = end.stop.cancelled(), if drain_until.is_none() => {
                     info!(unsettled = unsettled(routes), "stopping: no more is taken, what is in hand is finished");
                     drain_until = Some(Instant::now() + self.limits.drain_timeout);
                 }
                 () = sleep_until(drain_until.unwrap_or_else(Instant::now)), if drain_until.is_some() => {
                     return Err(IngestError::DrainTimeout { unsettled: unsettled(routes) });
                 }
-                () = self.idle(routes), if drain_until.is_none() => stop.cancel(),
+                () = self.idle(routes), if drain_until.is_none() => end.stop.cancel(),
             }
             if work.is_empty() {
-                drained.cancel();
+                end.drained.cancel();
             }
         }
         Ok(())
@@ -224,8 +222,7 @@ impl IngestPulses {
         route: &Route,
         lanes: &[LaneSender],
         writers: &[Arc<ShardWriter>],
-        stop: &CancellationToken,
-        drained: &CancellationToken,
+        end: &End,
         work: &mut Work,
         settlers: &mut Work,
     ) -> RunningRoute {
@@ -256,7 +253,7 @@ impl IngestPulses {
                     refuse,
                 }),
                 tally: Arc::clone(&self.tally),
-                stop: stop.clone(),
+                stop: end.stop.clone(),
                 opened: opened.clone(),
             }
             .run(),
@@ -267,7 +264,7 @@ impl IngestPulses {
                 dependency: Arc::clone(&dependency),
                 unsettled: Arc::clone(&unsettled),
                 writers: writers.to_vec(),
-                drained: drained.clone(),
+                drained: end.drained.clone(),
             }
             .run(),
         );
@@ -297,6 +294,12 @@ impl IngestPulses {
             }
         }
     }
+}
+
+/// How the engine comes to its end: first no more is taken, then all work is done and only settling is left.
+struct End {
+    stop: CancellationToken,
+    drained: CancellationToken,
 }
 
 /// What the engine watches of a route while it runs.

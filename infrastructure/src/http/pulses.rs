@@ -91,7 +91,7 @@ impl FromRequestParts<HttpState> for Place {
     }
 }
 
-/// Takes pulses and answers when they are durable: one, an array, one a line, or CloudEvents 1.0 (structured, batch, or
+/// Takes pulses and answers when they are durable: one, an array, one a line, or `CloudEvents` 1.0 (structured, batch, or
 /// binary in `ce-` headers), also compressed with gzip.
 ///
 /// A batch has a verdict for each pulse; the good ones of it count. A pulse with an `id` counts once however often it is

@@ -92,7 +92,7 @@ pub(super) struct HourlyTotal {
 }
 
 impl HourlyTotal {
-    fn new(key: UsageKey, total: UsageTotal, status: &'static str) -> Self {
+    fn new(key: &UsageKey, total: UsageTotal, status: &'static str) -> Self {
         Self {
             id: None,
             tenant: key.tenant.as_str().to_owned(),
@@ -107,12 +107,12 @@ impl HourlyTotal {
         }
     }
 
-    fn billed(row: LedgerRow) -> Self {
+    fn billed(row: &LedgerRow) -> Self {
         Self {
             id: Some(row.id),
             created_at: Some(moment(row.created_at)),
             updated_at: Some(moment(row.updated_at)),
-            ..Self::new(row.key, row.total, "billed")
+            ..Self::new(&row.key, row.total, "billed")
         }
     }
 }
@@ -120,8 +120,8 @@ impl HourlyTotal {
 impl From<Entry> for HourlyTotal {
     fn from(entry: Entry) -> Self {
         match entry {
-            Entry::Billed(row) => Self::billed(row),
-            Entry::Pending(UsageRow { key, total }) => Self::new(key, total, "pending"),
+            Entry::Billed(row) => Self::billed(&row),
+            Entry::Pending(UsageRow { key, total }) => Self::new(&key, total, "pending"),
         }
     }
 }
@@ -182,6 +182,6 @@ pub(super) async fn one(
 ) -> Result<Json<HourlyTotal>, Problem> {
     let Path(id) = id?;
     let row = state.ports.queries.row(id).await?;
-    row.map(|row| Json(HourlyTotal::billed(row)))
+    row.map(|row| Json(HourlyTotal::billed(&row)))
         .ok_or_else(|| Problem::not_found(format!("there is no total {id}")))
 }

@@ -73,7 +73,7 @@ pub(super) struct Taken {
 
 /// Takes the event of a payment; it is durable when this answers, and counted soon after.
 ///
-/// Where WEBHOOK_SECRET is set, `X-Webhook-Signature: sha256=` and the HMAC-SHA256 of the raw body in hexadecimal digits
+/// Where `WEBHOOK_SECRET` is set, `X-Webhook-Signature: sha256=` and the HMAC-SHA256 of the raw body in hexadecimal digits
 /// must be there. The same event again answers the same and counts once.
 #[utoipa::path(
     post,
@@ -111,13 +111,11 @@ pub(super) async fn take(
         check_signature(secret.expose_secret().as_bytes(), &headers, &body)?;
     }
     let event = event(&state, &body)?;
-    match state.ports.inbox.store(&[event]).await?.first() {
-        Some(Stored::New | Stored::Known) => Ok(Json(Taken { ok: true })),
-        _ => {
-            let detail = "another event with this event_id was stored before";
-            Err(Problem::new(StatusCode::CONFLICT, "conflict", detail).of_field("event_id"))
-        }
+    if let Some(Stored::New | Stored::Known) = state.ports.inbox.store(&[event]).await?.first() {
+        return Ok(Json(Taken { ok: true }));
     }
+    let detail = "another event with this event_id was stored before";
+    Err(Problem::new(StatusCode::CONFLICT, "conflict", detail).of_field("event_id"))
 }
 
 fn check_signature(secret: &[u8], headers: &HeaderMap, body: &[u8]) -> Result<(), Problem> {
@@ -233,6 +231,7 @@ pub(super) struct Events {
 
 /// An event of the inbox.
 #[derive(Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "the fields are the names of the contract")]
 pub(super) struct Event {
     id: i64,
     source: String,

@@ -30,7 +30,7 @@ pub(super) struct GroupedWrites {
 struct Call {
     rows: Vec<NewRow>,
     answer: oneshot::Sender<Answer>,
-    _room: OwnedSemaphorePermit,
+    room: OwnedSemaphorePermit,
 }
 
 impl GroupedWrites {
@@ -55,8 +55,8 @@ impl GroupedWrites {
             PortError::transient(OPERATION, "as much is waiting to be stored as may wait; try again later")
         })?;
         let (answer, answered) = oneshot::channel();
-        let ended = |_| PortError::transient(OPERATION, "the writer has ended");
-        self.queue.send(Call { rows, answer, _room: room }).map_err(|_| ended(()))?;
+        let ended = |()| PortError::transient(OPERATION, "the writer has ended");
+        self.queue.send(Call { rows, answer, room }).map_err(|_| ended(()))?;
         answered.await.map_err(|_| ended(()))?
     }
 }
@@ -95,7 +95,7 @@ struct Waiting {
 }
 
 impl Group {
-    fn take(&mut self, Call { rows, answer, _room }: Call) {
+    fn take(&mut self, Call { rows, answer, room }: Call) {
         let events = rows.into_iter().map(|row| {
             let (source, event_id) = row.key();
             let (next, hash) = (self.rows.len(), row.hash);
@@ -107,7 +107,7 @@ impl Group {
             (place, hash)
         });
         let events = events.collect();
-        self.calls.push(Waiting { events, answer, _room });
+        self.calls.push(Waiting { events, answer, _room: room });
     }
 
     fn is_full(&self) -> bool {

@@ -157,15 +157,15 @@ fn hand_on(
     stop: &AtomicBool,
 ) -> Result<(), TrySendError<Batch>> {
     let until = Instant::now() + patience;
-    let mut sent = send.try_send(Ok(batch));
-    while let Err(TrySendError::Full(batch)) = sent {
+    let mut handed = send.try_send(Ok(batch));
+    while let Err(TrySendError::Full(batch)) = handed {
         if Instant::now() >= until || stop.load(Ordering::Acquire) {
             return Err(TrySendError::Full(batch));
         }
         std::thread::sleep(Duration::from_millis(1));
-        sent = send.try_send(batch);
+        handed = send.try_send(batch);
     }
-    sent
+    handed
 }
 
 fn pause(

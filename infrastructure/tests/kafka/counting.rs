@@ -43,7 +43,9 @@ async fn counted(store: &MemoryAccumulator) -> UsageTotals {
         let mut part = Some(0);
         while let Some(number) = part {
             let (rows, next) = store.read(shard, 1, number).await.unwrap();
-            rows.into_iter().for_each(|row| totals.add_total(row.key, row.total));
+            for row in rows {
+                totals.add_total(row.key, row.total);
+            }
             part = next;
         }
     }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 const EVENTS: u64 = 20_000;
 const CALLERS: u64 = 50;
 const KILLS: u64 = 12;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 const BIRTH: ShardBirth = ShardBirth {
     accumulator: AccumulatorId::from_bytes([7; 16]),
     shards: ShardCount::ONE,

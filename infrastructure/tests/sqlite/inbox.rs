@@ -206,7 +206,8 @@ async fn store_until_killed(path: PathBuf) {
             received_at: Timestamp::new(0, 0),
         };
         inbox.store(&[event]).await.unwrap();
-        writeln!(std::io::stdout(), "\nstored {event_id}").unwrap();
+        let told = writeln!(std::io::stdout(), "\nstored {event_id}");
+        assert!(told.is_ok(), "{told:?}");
     };
     futures_util::future::join_all((0..16).map(|_| store())).await;
 }

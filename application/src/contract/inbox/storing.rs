@@ -116,7 +116,7 @@ pub async fn every_filter_holds<F: FreshInbox>(fresh: &F) {
     let inbox = fresh.open().await;
     let mut events = numbered(0..6);
     for event in &mut events[3..] {
-        event.source = "pulses".to_owned();
+        "pulses".clone_into(&mut event.source);
     }
     store(&inbox, &events).await;
     let source = fresh.source(&inbox).await;

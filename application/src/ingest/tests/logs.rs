@@ -210,7 +210,9 @@ async fn workers_that_are_killed_or_replaced_count_every_pulse_of_a_log_once() {
             let mut part = Some(0);
             while let Some(number) = part {
                 let (rows, next) = store.read(shard, 1, number).await.unwrap();
-                rows.into_iter().for_each(|row| totals.add_total(row.key, row.total));
+                for row in rows {
+                    totals.add_total(row.key, row.total);
+                }
                 part = next;
             }
             assert_eq!(store.another().positions(&log()).await.unwrap(), [at(400, 0); 4], "seed {seed}");
