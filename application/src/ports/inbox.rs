@@ -29,7 +29,7 @@ pub struct InboxEvent {
 pub enum Stored {
     /// It is in the inbox.
     New,
-    /// The same event was stored before, with the same content.
+    /// The same event was stored before, with the same body; what was sent may be written differently.
     Known,
     /// Another event with this id was stored before: nothing was changed.
     Conflict,

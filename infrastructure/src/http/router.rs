@@ -52,13 +52,17 @@ pub(super) fn router(state: HttpState) -> Router {
         .with_state(state)
 }
 
+/// The most bytes of a body that anybody may send, or that is small by its nature.
+pub(super) const SMALL_BODY_MAX: usize = 64 * 1024;
+
 /// The routes for programs, and their document.
 pub(super) fn api(state: &HttpState) -> OpenApiRouter<HttpState> {
     let public = OpenApiRouter::new()
         .routes(routes!(login::login))
         .routes(routes!(webhooks::take))
         .routes(routes!(health::alive))
-        .routes(routes!(health::ready));
+        .routes(routes!(health::ready))
+        .layer(DefaultBodyLimit::max(SMALL_BODY_MAX));
     let ingest = OpenApiRouter::new()
         .routes(routes!(pulses::post))
         .route_layer(from_fn_with_state(state.clone(), auth::ingest));
@@ -72,6 +76,7 @@ pub(super) fn api(state: &HttpState) -> OpenApiRouter<HttpState> {
         .routes(routes!(webhooks::retry))
         .routes(routes!(keys::list, keys::make))
         .routes(routes!(keys::revoke))
+        .layer(DefaultBodyLimit::max(SMALL_BODY_MAX))
         .route_layer(from_fn_with_state(state.clone(), auth::admin));
     OpenApiRouter::with_openapi(Description::openapi()).merge(public).merge(ingest).merge(read).merge(admin)
 }
@@ -103,7 +108,8 @@ async fn tell_problems(request: Request, next: Next) -> Response {
         return response;
     }
     let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    if content_type.is_some_and(|kind| kind == MEDIA_TYPE.as_bytes() || kind.starts_with(b"text/html")) {
+    let told = [MEDIA_TYPE.as_bytes(), b"application/json", b"text/html"];
+    if content_type.is_some_and(|kind| told.iter().any(|told| kind.starts_with(told))) {
         return response;
     }
     let (parts, body) = response.into_parts();
@@ -111,7 +117,11 @@ async fn tell_problems(request: Request, next: Next) -> Response {
     let text = String::from_utf8_lossy(&text);
     let (code, words) = words(status);
     let detail = if text.trim().is_empty() { words } else { text.trim() };
-    let mut told = Problem::new(status, code, detail).into_response();
+    let mut problem = Problem::new(status, code, detail);
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        problem = problem.retry_after(1);
+    }
+    let mut told = problem.into_response();
     for (name, value) in &parts.headers {
         if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
             told.headers_mut().append(name, value.clone());

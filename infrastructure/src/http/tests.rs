@@ -1,8 +1,7 @@
 //! The router over mocks: what is answered, to whom, and in which form.
 
-use super::Dashboard;
 use super::{
-    Credentials, HttpLimits, HttpPorts, HttpSettings, HttpState,
+    Credentials, Dashboard, HttpLimits, HttpPorts, HttpSettings, HttpState,
     docs::operations,
     router::{api, router},
 };
@@ -12,7 +11,7 @@ use application::{
     overview::GatherOverview,
     ports::{
         LedgerPage, MockAccumulatorShards, MockApiKeys, MockGenerationStore, MockInbox, MockPulseIntake,
-        MockShardRegistry, MockUsageQueries, PortError, Scope, Stored,
+        MockShardRegistry, MockUsageQueries, PortError, Scope, Stored, WindowSum,
     },
     report_usage::PendingUsage,
 };
@@ -23,7 +22,7 @@ use axum::{
     http::{Method, Request, StatusCode, header},
     response::Response,
 };
-use domain::Timestamp;
+use domain::{HourWindow, Timestamp, UsageTotal, UsageUnit};
 use flate2::{Compression, write::GzEncoder};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
@@ -372,4 +371,26 @@ async fn the_document_and_its_page_need_nothing_from_elsewhere() {
     let page = to_bytes(page.into_body(), 1 << 20).await.unwrap();
     let page = String::from_utf8(page.to_vec()).unwrap();
     assert!(page.contains("/api/v1/usage") && !page.contains("http://") && !page.contains("https://"));
+}
+
+#[tokio::test]
+async fn sums_as_a_table_have_one_line_of_names_and_one_a_sum() {
+    let mut queries = MockUsageQueries::new();
+    queries.expect_span().returning(|_| Ok(Some((HourWindow::from_number(0), HourWindow::from_number(1)))));
+    queries.expect_flushes().returning(|_| Ok(Vec::new()));
+    queries.expect_sums().returning(|_, _, _, _| {
+        let use_unity = UsageUnit::new("KB").unwrap();
+        let total = UsageTotal { pulses: 7, ..UsageTotal::default() };
+        Ok(vec![WindowSum { window: 0, tenant: None, product_sku: None, use_unity, total }])
+    });
+    let service = router(state(HttpPorts { queries: Arc::new(queries), ..ports() }, HttpLimits::default()));
+    let mut wanted = request("GET", "/api/v1/usage?window=day", Some(&key(Scope::Read).text), Body::empty());
+    wanted.headers_mut().insert(header::ACCEPT, "text/csv".parse().unwrap());
+    let table = answer(&service, wanted).await;
+    assert_eq!(table.status(), StatusCode::OK);
+    let table = to_bytes(table.into_body(), 1 << 20).await.unwrap();
+    let table = String::from_utf8(table.to_vec()).unwrap();
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines[0], "window_start,window_end,use_unity,used_amount,pulse_count");
+    assert_eq!(lines[1..], ["1970-01-01T00:00:00Z,1970-01-02T00:00:00Z,KB,0,7"]);
 }

@@ -171,7 +171,7 @@ impl UsageSums {
             ("used_amount", true),
             ("pulse_count", true),
         ];
-        let mut table = csv::Writer::from_writer(Vec::new());
+        let mut table = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
         table.write_record(columns.iter().filter(|(_, kept)| *kept).map(|(name, _)| name)).map_err(broken)?;
         for sum in &self.data {
             table.serialize(sum).map_err(broken)?;

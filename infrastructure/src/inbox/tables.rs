@@ -105,7 +105,7 @@ impl NewRow {
                 PortError::permanent(operation, format!("the {what} of an event {error}"))
             })?;
         }
-        let hash = Sha256::digest(event.original.as_ref().unwrap_or(&event.body)).into();
+        let hash = Sha256::digest(&event.body).into();
         Ok(Self { envelope: envelope_to_json(&event.envelope), hash, event })
     }
 

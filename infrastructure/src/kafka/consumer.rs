@@ -128,7 +128,7 @@ fn poll(
         if idle && !open && consumer.context().is_open() {
             // The source is open, and there is nothing at the moment.
             open = true;
-            if batch.is_empty() && send.try_send(Ok(Vec::new())).is_err() {
+            if batch.is_empty() && matches!(send.try_send(Ok(Vec::new())), Err(TrySendError::Closed(_))) {
                 return Ok(());
             }
         }

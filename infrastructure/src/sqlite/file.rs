@@ -48,6 +48,7 @@ impl File {
     pub(super) async fn open(settings: &EmbeddedSettings) -> Result<Self, PortError> {
         const OPERATION: &str = "open the embedded file";
         check_folder(OPERATION, &settings.path)?;
+        make_private(&settings.path).map_err(refusal(OPERATION))?;
         let options = SqliteConnectOptions::new()
             .filename(&settings.path)
             .busy_timeout(settings.busy_timeout)
@@ -166,6 +167,22 @@ fn check_folder(operation: &'static str, path: &Path) -> Result<(), PortError> {
     let remedy =
         format!("the folder {} is missing: make it, or choose another file with PULSE_DB", folder.display());
     Err(PortError::permanent(operation, remedy))
+}
+
+/// Makes a file that only its owner reads, where there is none: it may hold the secret of the API. SQLite gives its `-wal`
+/// and `-shm` the same mode.
+#[cfg(unix)]
+fn make_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+fn make_private(_: &Path) -> std::io::Result<()> {
+    Ok(())
 }
 
 /// Refuses the database of another program before anything is written to it.

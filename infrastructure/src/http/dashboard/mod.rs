@@ -22,10 +22,11 @@ pub use look::Dashboard;
 use super::{
     HttpState,
     auth::{session_token, verify},
+    router::SMALL_BODY_MAX,
 };
 use axum::{
     Extension, Router,
-    extract::{Query, Request, State},
+    extract::{DefaultBodyLimit, Query, Request, State},
     http::{HeaderName, StatusCode, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Redirect, Response},
@@ -49,7 +50,7 @@ pub(super) fn routes(state: &HttpState) -> Router<HttpState> {
         .route("/dead-letters", get(dead_letters))
         .route_layer(from_fn_with_state(state.clone(), logged_in));
     Router::new()
-        .route("/login", get(login::show).post(login::enter))
+        .route("/login", get(login::show).post(login::enter).layer(DefaultBodyLimit::max(SMALL_BODY_MAX)))
         .route("/logout", post(login::leave))
         .route("/assets/dashboard.css", asset("text/css", include_str!("assets/dashboard.css")))
         .route("/assets/dashboard.js", asset("text/javascript", include_str!("assets/dashboard.js")))

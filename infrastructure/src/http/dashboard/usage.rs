@@ -13,7 +13,7 @@ use application::{
 use chrono::{DateTime, SecondsFormat};
 use chrono_tz::Tz;
 use domain::{HourWindow, TotalAmount, UsageUnit};
-use std::{collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 use tokio::time::timeout;
 
 /// The most windows of the chart.
@@ -67,7 +67,13 @@ async fn read(queries: &dyn UsageQueries, wanted: &Wanted) -> Result<Option<Usag
     let (Some(begin), Some(last)) = (bounds.first().copied(), bounds.last().copied()) else {
         return Ok(None);
     };
-    let by_unit = queries.sums(filter, &bounds, GroupBy::default(), CHART_SUMS).await?;
+    let by_unit = queries.sums(filter, &bounds, GroupBy::default(), CHART_SUMS + 1).await?;
+    if by_unit.len() > CHART_SUMS as usize {
+        return Err(PortError::permanent(
+            "draw usage",
+            "too many units for one chart: choose a unit or a shorter span",
+        ));
+    }
     let groups = GroupBy { tenant: true, product_sku: true };
     let more = u32::try_from(ROWS + 1).unwrap_or(u32::MAX);
     let mut rows = queries.sums(filter, &[begin, last], groups, more).await?;
@@ -133,8 +139,15 @@ pub(super) async fn csv(queries: &dyn UsageQueries, wanted: &Wanted) -> Part<Str
                 let (amount, pulses) = (sum.total.amount.to_string(), sum.total.pulses.to_string());
                 let tenant = sum.tenant.as_ref().map_or("", |tenant| tenant.as_str());
                 let sku = sum.product_sku.as_ref().map_or("", |sku| sku.as_str());
-                csv.write_record([&window, tenant, sku, sum.use_unity.as_str(), &amount, &pulses])
-                    .map_err(failed)?;
+                csv.write_record([
+                    &window,
+                    &*cell(tenant),
+                    &*cell(sku),
+                    &*cell(sum.use_unity.as_str()),
+                    &amount,
+                    &pulses,
+                ])
+                .map_err(failed)?;
             }
         }
         let bytes = csv.into_inner().map_err(|error| PortError::permanent(OPERATION, error.to_string()))?;
@@ -151,6 +164,13 @@ fn rfc3339(hour: HourWindow) -> String {
 /// Whether nothing at all was asked for.
 fn is_all(filter: &UsageFilter) -> bool {
     *filter == UsageFilter::default()
+}
+
+/// A name as a spreadsheet takes it for a name: what begins like a formula stands behind an apostrophe.
+///
+/// For people who open the file; the API gives names as they are.
+fn cell(text: &str) -> Cow<'_, str> {
+    if text.starts_with(['=', '+', '-', '@']) { format!("'{text}").into() } else { text.into() }
 }
 
 #[cfg(test)]
