@@ -214,7 +214,7 @@ mod tests {
             window_bounds(WindowLength::Hour, Tz::UTC, from, to)
         };
         assert_eq!(bounds(0, i32::MAX), Err(WindowError::TooMany));
-        assert_eq!(bounds(i32::MAX - 1, i32::MAX), Err(WindowError::BeyondCalendar));
+        assert_eq!(bounds(i32::MAX - 1, i32::MAX).unwrap().len(), 2, "the last hour that there is");
         assert_eq!(bounds(0, 10_000).unwrap().len(), WINDOWS_MAX + 1);
         assert_eq!(bounds(0, 10_001), Err(WindowError::TooMany));
     }
