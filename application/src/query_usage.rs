@@ -156,6 +156,3 @@ impl QueryUsage {
         Ok(each.and_then(|each| each.into_iter().chain(once(now)).min()))
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,1 +1,0 @@
-//! Pages and sums beside what is pending.
