@@ -394,3 +394,29 @@ async fn sums_as_a_table_have_one_line_of_names_and_one_a_sum() {
     assert_eq!(lines[0], "window_start,window_end,use_unity,used_amount,pulse_count");
     assert_eq!(lines[1..], ["1970-01-01T00:00:00Z,1970-01-02T00:00:00Z,KB,0,7"]);
 }
+
+#[tokio::test]
+async fn who_is_not_ready_says_which_part_is_away() {
+    let mut inbox = MockInbox::new();
+    inbox.expect_depth().returning(|| Err(PortError::transient("ask", "away")));
+    let mut shards = MockAccumulatorShards::new();
+    shards.expect_inspect().returning(|_| Ok(None));
+    let mut registry = MockShardRegistry::new();
+    registry.expect_registration().returning(|| Ok(None));
+    let mut intake = MockPulseIntake::new();
+    intake.expect_check().returning(|| Ok(()));
+    let pending = PendingUsage {
+        registry: Arc::new(registry),
+        shards: Arc::new(shards),
+        generations: Arc::new(MockGenerationStore::new()),
+    };
+    let ports =
+        HttpPorts { pending: Arc::new(pending), inbox: Arc::new(inbox), intake: Arc::new(intake), ..ports() };
+    let service = router(state(ports, HttpLimits::default()));
+    let told = answer(&service, request("GET", "/readyz", None, Body::empty())).await;
+    assert_eq!(told.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let told = value(told).await;
+    assert_eq!(told["ready"], json!(false));
+    assert_eq!(told["dependencies"][2], json!({"name": "intake", "state": "up"}));
+    assert_eq!(told["dependencies"][3], json!({"name": "inbox", "state": "down"}));
+}
