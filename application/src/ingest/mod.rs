@@ -42,7 +42,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 /// How often an idle engine looks whether the last of its work is settled.
 const IDLE_CHECK: Duration = Duration::from_millis(50);
@@ -280,7 +280,9 @@ impl IngestPulses {
         };
         let opened = join_all(routes.iter().map(|route| route.opened.cancelled()));
         // Either way the idle time decides from here on.
-        let _ = timeout(OPEN_LIMIT, opened).await;
+        if timeout(OPEN_LIMIT, opened).await.is_err() {
+            warn!("a source has not said that it is open: it may hold more than was taken");
+        }
         loop {
             let quiet_since = self.tally.last_received();
             sleep_until(quiet_since + idle).await;
