@@ -1,7 +1,7 @@
 //! What the source, and the whole worker with Redis, cost above the AMQP client alone: all drain the same quorum queue, in
 //! turns, in one run.
 //!
-//! `cargo run --release -p infrastructure --example drain_cost -- [MESSAGES] [ROUNDS] [PREFETCH] [SHARDS] [BATCH]`
+//! `cargo run --release -p infrastructure --example drain_cost -- [MESSAGES] [ROUNDS] [PREFETCH] [SHARDS] [BATCH] [LINGER_MS]`
 
 use application::{
     decode::Decoder,
@@ -74,9 +74,10 @@ fn main() -> Outcome<()> {
     let mut next = |default| arguments.next().unwrap_or(Ok(default));
     let (messages, rounds, prefetch) =
         (next(500_000)?, next(3)?, next(u32::from(RabbitmqSettings::PREFETCH))?);
-    let (shards, batch) = (next(8)?, next(1_000)?);
+    let (shards, batch, linger) = (next(8)?, next(1_000)?, next(10)?);
     let shards = ShardCount::new(u16::try_from(shards)?).ok_or("between 1 and 1024 shards")?;
-    let limits = Limits { batch_size: batch as usize, ..Limits::default() };
+    let batch_linger = Duration::from_millis(linger.into());
+    let limits = Limits { batch_size: batch as usize, batch_linger, ..Limits::default() };
     let server = RabbitmqServer::start();
     let settings = RabbitmqSettings {
         url: server.url().into(),
@@ -102,7 +103,7 @@ fn main() -> Outcome<()> {
     }
     println!(
         "{messages} messages of 132 bytes, quorum queue, prefetch {prefetch}, {shards} shards, batches of {batch}, \
-         median of {rounds}"
+         linger {linger} ms, median of {rounds}"
     );
     println!(
         "{:<24} {:>10} {:>8} {:>8} {:>8}  us of CPU a message",

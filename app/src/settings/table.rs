@@ -77,7 +77,7 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
     Definition {
         name: "PULSE_BATCH_LINGER",
         group: WHAT,
-        default: Some("20ms"),
+        default: Some("10ms"),
         allowed: "a duration from 0ms to 1s, such as 5ms",
         example: "",
         secret: false,

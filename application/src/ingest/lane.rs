@@ -54,11 +54,39 @@ pub(super) struct Lane {
     arrivals: mpsc::UnboundedReceiver<Arrived>,
     room: Arc<Semaphore>,
     batch_size: usize,
+    beat: Beat,
+}
+
+/// When lanes apply what has not filled a batch: all of them at the same moments, one linger apart, so that their calls
+/// reach the sink together and share one write to its disk.
+#[derive(Clone, Copy)]
+pub(super) struct Beat {
+    start: Instant,
     linger: Duration,
 }
 
+impl Beat {
+    pub(super) fn new(linger: Duration) -> Self {
+        Self { start: Instant::now(), linger }
+    }
+
+    /// The first beat after a moment: at most one linger away.
+    fn next_after(self, moment: Instant) -> Instant {
+        let since = moment.saturating_duration_since(self.start).as_nanos();
+        match since.checked_rem(self.linger.as_nanos()) {
+            Some(past) => moment + self.linger - Duration::from_nanos(u64::try_from(past).unwrap_or(0)),
+            None => moment,
+        }
+    }
+}
+
 impl Lane {
-    pub(super) fn new(writer: &Arc<ShardWriter>, limits: Limits, tally: &Arc<Tally>) -> (Self, LaneSender) {
+    pub(super) fn new(
+        writer: &Arc<ShardWriter>,
+        limits: Limits,
+        beat: Beat,
+        tally: &Arc<Tally>,
+    ) -> (Self, LaneSender) {
         // Bounded by the semaphore, which counts pulses and not sends.
         let (items, arrivals) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(limits.lane_pulses()));
@@ -69,7 +97,7 @@ impl Lane {
             arrivals,
             room,
             batch_size: limits.batch_size,
-            linger: limits.batch_linger,
+            beat,
         };
         (lane, sender)
     }
@@ -107,8 +135,9 @@ impl Lane {
             }
         }
         let first = waiting.front().map_or_else(Instant::now, |(at, _)| *at);
+        let due = self.beat.next_after(first);
         while waiting.len() < self.batch_size {
-            match timeout_at(first + self.linger, self.arrivals.recv()).await {
+            match timeout_at(due, self.arrivals.recv()).await {
                 Ok(Some(arrived)) => take_in(waiting, arrived),
                 Ok(None) | Err(_) => break,
             }

@@ -30,7 +30,7 @@ use crate::{
 use domain::ShardCount;
 use futures_util::future::join_all;
 use in_flight::{RouteHandle, Unsettled};
-use lane::{Lane, LaneSender};
+use lane::{Beat, Lane, LaneSender};
 use reader::Reader;
 use refusals::Refusals;
 use settler::Settler;
@@ -69,7 +69,7 @@ pub struct Route {
 pub struct Limits {
     /// The most pulses in a batch: 1 to [`crate::ports::Batch::PULSES_MAX`].
     pub batch_size: usize,
-    /// How long the first pulse of a batch waits for company.
+    /// How long the first pulse of a batch waits for company at most.
     pub batch_linger: Duration,
     /// How long what is in hand may take after the stop before it is left to the source.
     pub drain_timeout: Duration,
@@ -99,7 +99,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             batch_size: 1_000,
-            batch_linger: Duration::from_millis(20),
+            batch_linger: Duration::from_millis(10),
             drain_timeout: Duration::from_secs(30),
             until_idle: None,
         }
@@ -207,10 +207,11 @@ impl IngestPulses {
     }
 
     fn start_lanes(&self, writers: &[Arc<ShardWriter>], work: &mut Work) -> Vec<LaneSender> {
+        let beat = Beat::new(self.limits.batch_linger);
         writers
             .iter()
             .map(|writer| {
-                let (lane, sender) = Lane::new(writer, self.limits, &self.tally);
+                let (lane, sender) = Lane::new(writer, self.limits, beat, &self.tally);
                 work.spawn(lane.run());
                 sender
             })

@@ -360,6 +360,24 @@ async fn a_batch_goes_out_when_it_is_full_or_when_its_first_pulse_has_waited() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn batches_that_are_not_full_go_out_at_the_same_moment_on_all_lanes() {
+    let sink = Arc::new(ScriptedSink::default());
+    let limits = Limits { batch_linger: Duration::from_millis(500), ..Limits::default() };
+    let running = Bench::new(Arc::clone(&sink) as _, limits).start();
+    let shards = || sink.batches.lock().unwrap().iter().map(|batch| batch.shard).collect::<Vec<_>>();
+    sleep(Duration::from_millis(100)).await;
+    running.put([one(LEFT, 1)]);
+    sleep(Duration::from_millis(300)).await;
+    running.put([one(RIGHT, 2)]);
+    sleep(Duration::from_millis(90)).await;
+    assert!(shards().is_empty(), "{:?}", shards());
+    sleep(Duration::from_millis(20)).await;
+    assert_eq!(shards().len(), 2);
+    assert_ne!(shards()[0], shards()[1]);
+    running.end().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_amounts_of_a_batch_fit_a_signed_64_bit_integer() {
     let sink = Arc::new(ScriptedSink::default());
     let running = Bench::new(Arc::clone(&sink) as _, Limits::default()).start();
