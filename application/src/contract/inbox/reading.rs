@@ -2,7 +2,7 @@
 
 use super::{
     ATTEMPTS_MAX, DeadLetters, Delivery, Envelope, FreshInbox, Inbox, InboxEvent, InboxStatus, LEASE,
-    PulseSource, close, entries, event, numbered, settle, statuses, store, take, within,
+    PulseSource, SUSPECT_ATTEMPTS, close, entries, event, numbered, settle, statuses, store, take, within,
 };
 use crate::ports::{DeadLetter, Retried};
 use domain::{Reason, Rejection, Timestamp};
@@ -168,6 +168,32 @@ pub async fn an_event_that_nobody_answers_for_fails<F: FreshInbox>(fresh: &F) {
     let entries = entries(&inbox).await;
     assert_eq!((entries[0].status, entries[0].attempts), (InboxStatus::Failed, ATTEMPTS_MAX));
     assert!(entries[0].processed_at.is_some() && entries[0].last_error.is_some());
+    close(&source).await;
+}
+
+/// Its neighbours are given to somebody who survives them.
+pub async fn an_event_that_ends_its_workers_fails_alone<F: FreshInbox>(fresh: &F) {
+    let inbox = fresh.open().await;
+    store(&inbox, &numbered(0..4)).await;
+    for _ in 0..SUSPECT_ATTEMPTS {
+        take(&fresh.source(&inbox).await, 4).await;
+    }
+    let mut source = fresh.source(&inbox).await;
+    // Not lost like the others: it is given with what is not suspected, and last.
+    store(&inbox, &[event("4", "4")]).await;
+    let mut settled = BTreeSet::new();
+    while settled.len() < 4 {
+        let deliveries = take(&source, 1).await;
+        if deliveries[0].body == b"1" {
+            source = fresh.source(&inbox).await;
+        } else {
+            settle(&source, &deliveries).await;
+            settled.insert(deliveries[0].body.clone());
+        }
+    }
+    assert_nothing_comes(&source).await;
+    use InboxStatus::{Done, Failed};
+    assert_eq!(statuses(&inbox).await, [Done, Failed, Done, Done, Done]);
     close(&source).await;
 }
 
