@@ -60,6 +60,7 @@ macro_rules! inbox_contract {
             a_source_wakes_at_once
             two_sources_share_the_events
             what_a_lost_worker_had_is_given_again
+            what_could_be_taken_is_told_by_its_age
             a_lease_that_is_held_is_renewed
             an_event_that_nobody_answers_for_fails
             an_event_that_ends_its_workers_fails_alone

@@ -138,6 +138,10 @@ impl PulseSource for InboxSource {
         Ok(())
     }
 
+    async fn is_drained(&self) -> Result<bool, PortError> {
+        self.work.claims.is_drained().await
+    }
+
     /// What is not settled waits again at once, without an attempt being counted.
     async fn close(&self) -> Result<(), PortError> {
         self.work.stop.cancel();

@@ -109,6 +109,9 @@ pub(crate) trait InboxClaims: Send + Sync + 'static {
     /// One that it has by a later claim is left alone: what was refused of it is not written down anew yet.
     async fn settle(&self, owner: &str, claims: &[Claimant]) -> Result<(), PortError>;
 
+    /// Whether no event waits or is claimed, by whomever.
+    async fn is_drained(&self) -> Result<bool, PortError>;
+
     /// Lets everything that the owner has wait again, as if it had not been claimed.
     async fn release(&self, owner: &str) -> Result<(), PortError>;
 

@@ -62,6 +62,10 @@ set status = case when refused is null then 'done' else 'failed' end,
     processed_at = clock_timestamp(), lease_owner = null, lease_until = null
 from held where event.id = held.id";
 
+const IS_DRAINED: &str = "\
+select not exists (select from webhook_events where status = 'received')
+    and not exists (select from webhook_events where status = 'processing')";
+
 const RELEASE: &str = "\
 with held as (
     select id from webhook_events where status = 'processing' and lease_owner = $1 order by id for update)
@@ -129,6 +133,13 @@ impl InboxClaims for PostgresLedger {
         let attempts: Result<Vec<i32>, _> = claims.iter().map(|claim| i32::try_from(claim.attempt)).collect();
         let attempts = attempts.map_err(|error| PortError::permanent(OPERATION, error))?;
         self.write(OPERATION, sqlx::query(SETTLE).bind(owner).bind(ids).bind(attempts)).await
+    }
+
+    async fn is_drained(&self) -> Result<bool, PortError> {
+        let mut session = self.begin("look whether the inbox is drained", session::READ).await?;
+        let row: Option<(bool,)> = session.fetch_optional(sqlx::query_as(IS_DRAINED)).await?;
+        session.finish().await?;
+        Ok(row.is_some_and(|(drained,)| drained))
     }
 
     async fn release(&self, owner: &str) -> Result<(), PortError> {

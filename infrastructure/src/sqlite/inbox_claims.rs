@@ -66,6 +66,10 @@ SET status = CASE WHEN refused IS NULL THEN 'done' ELSE 'failed' END,
 FROM (SELECT value ->> 0 AS claimed, value ->> 1 AS attempt FROM json_each(?2))
 WHERE id = claimed AND attempts = attempt AND status = 'processing' AND lease_owner = ?1";
 
+const IS_DRAINED: &str = "\
+SELECT NOT EXISTS (SELECT 1 FROM webhook_events WHERE status = 'received')
+    AND NOT EXISTS (SELECT 1 FROM webhook_events WHERE status = 'processing')";
+
 const RELEASE: &str = "\
 UPDATE webhook_events
 SET status = 'received', attempts = attempts - 1, refused = NULL, lease_owner = NULL, lease_until = NULL,
@@ -140,6 +144,12 @@ impl InboxClaims for EmbeddedStore {
         let claims: serde_json::Value = claims.iter().map(|claim| json!([claim.id, claim.attempt])).collect();
         let settle = sqlx::query(SETTLE).bind(owner).bind(claims.to_string());
         self.write("settle events of the inbox", settle).await
+    }
+
+    async fn is_drained(&self) -> Result<bool, PortError> {
+        const OPERATION: &str = "look whether the inbox is drained";
+        let mut reader = self.file.reader(OPERATION).await?;
+        sqlx::query_scalar(IS_DRAINED).fetch_one(&mut *reader).await.map_err(fault(OPERATION))
     }
 
     async fn release(&self, owner: &str) -> Result<(), PortError> {
