@@ -199,13 +199,14 @@ pub async fn an_event_that_nobody_answers_for_fails<F: FreshInbox>(fresh: &F) {
 
 /// Its neighbours are given to somebody who survives them.
 pub async fn an_event_that_ends_its_workers_fails_alone<F: FreshInbox>(fresh: &F) {
+    use InboxStatus::{Done, Failed};
     let inbox = fresh.open().await;
     store(&inbox, &numbered(0..4)).await;
     for _ in 0..SUSPECT_ATTEMPTS {
         take(&fresh.source(&inbox).await, 4).await;
     }
     let mut source = fresh.source(&inbox).await;
-    // Not lost like the others: it is given with what is not suspected, and last.
+    // Nothing is held against this one; its turn comes behind those that are taken alone.
     store(&inbox, &[event("4", "4")]).await;
     let mut settled = BTreeSet::new();
     while settled.len() < 4 {
@@ -218,7 +219,6 @@ pub async fn an_event_that_ends_its_workers_fails_alone<F: FreshInbox>(fresh: &F
         }
     }
     assert_nothing_comes(&source).await;
-    use InboxStatus::{Done, Failed};
     assert_eq!(statuses(&inbox).await, [Done, Failed, Done, Done, Done]);
     close(&source).await;
 }
