@@ -1,7 +1,8 @@
 //! Kafka: a topic as a source of pulses, and one as the place of what is refused.
 //!
 //! The place of a pulse in its partition is its identity. A partition is named by the cluster, the topic and its number:
-//! the client cannot tell the topic's own id, so a topic that is made anew is noticed by ending before what was counted.
+//! the client cannot tell the topic's own id, so a topic that is made anew is noticed by ending before what was counted, or
+//! by the group's offset, which went with the old one.
 //!
 //! - `source`: takes messages and commits what is settled (`PulseSource`).
 //! - `consumer`: the consumer and the thread that polls it; `assignment`: which partitions it reads, and from where on.
