@@ -145,8 +145,8 @@ mod tests {
 
     const NEVER: Option<Settled> = None;
 
-    fn settled(next: u64, first: u64) -> Option<Settled> {
-        Some(Settled { next, first })
+    const fn settled(next: u64, first: u64) -> Settled {
+        Settled { next, first }
     }
 
     /// Where the reading starts, and what it says that every shard has passed.
@@ -154,8 +154,9 @@ mod tests {
         counted: &[(u64, u32)],
         begin: u64,
         end: u64,
-        settled: Option<Settled>,
+        settled: impl Into<Option<Settled>>,
     ) -> Result<(u64, u64), &'static str> {
+        let settled = settled.into();
         let log = LogName::of(&["kafka", "c", "t", "0"]).unwrap();
         let counted: Vec<_> =
             counted.iter().map(|(offset, items)| LogPosition { offset: *offset, items: *items }).collect();
