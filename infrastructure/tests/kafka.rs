@@ -8,19 +8,25 @@ mod contract;
 mod counting;
 #[path = "kafka/faults.rs"]
 mod faults;
+#[path = "kafka/publishing.rs"]
+mod publishing;
 
 use application::ports::{LogPositions, PortError};
 use async_trait::async_trait;
 use domain::{LogName, LogPosition};
 use infrastructure::kafka::{KafkaSettings, KafkaSource};
 use rdkafka::{
-    ClientConfig,
+    ClientConfig, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
     mocking::{MockCluster, MockCoordinator},
     producer::{DefaultProducerContext, FutureProducer},
 };
-use std::sync::{
-    Arc,
-    mpsc::{Sender, channel},
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Sender, channel},
+    },
+    time::Duration,
 };
 
 const TOPIC: &str = "pulses";
@@ -79,6 +85,16 @@ impl Cluster {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.settings.brokers).set("message.max.bytes", "10485760");
         config
+    }
+
+    /// What the group has committed of each partition.
+    fn committed(&self, partitions: i32) -> Vec<Option<i64>> {
+        let consumer: BaseConsumer = self.client().set("group.id", GROUP).create().unwrap();
+        let mut all = TopicPartitionList::new();
+        all.add_partition_range(TOPIC, 0, partitions - 1);
+        let committed = consumer.committed_offsets(all, Duration::from_secs(10)).unwrap();
+        let offset = |offset| if let Offset::Offset(offset) = offset { Some(offset) } else { None };
+        committed.elements().iter().map(|element| offset(element.offset())).collect()
     }
 
     fn producer(&self) -> FutureProducer {

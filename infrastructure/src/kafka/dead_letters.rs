@@ -63,14 +63,9 @@ impl KafkaDeadLetters {
     /// # Errors
     /// Permanent where the settings make no client.
     pub fn new(settings: &KafkaSettings) -> Result<Self, PortError> {
-        let mut config = settings.client();
-        config
-            .set("acks", "all")
-            .set("enable.idempotence", "true")
-            .set("linger.ms", "5")
-            // What is larger goes alone: a broker refuses all that came together with a letter that is too large.
-            .set("batch.size", "65536")
-            .set("message.timeout.ms", "30000");
+        let mut config = settings.producer();
+        // What is larger goes alone: a broker refuses all that came together with a letter that is too large.
+        config.set("batch.size", "65536");
         let producer = config.create().map_err(|error| during(OPERATION, error))?;
         Ok(Self { topic: settings.dead_letter_topic.clone(), producer })
     }

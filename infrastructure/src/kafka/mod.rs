@@ -6,7 +6,7 @@
 //!
 //! - `source`: takes messages and commits what is settled (`PulseSource`).
 //! - `consumer`: the consumer and the thread that polls it; `assignment`: which partitions it reads, and from where on.
-//! - `dead_letters`: what was refused (`DeadLetters`).
+//! - `dead_letters`: what was refused (`DeadLetters`); `publisher`: messages for the topic.
 //! - `envelope`: what a message says about itself; `error`: what is worth trying again.
 
 mod assignment;
@@ -14,9 +14,11 @@ mod consumer;
 mod dead_letters;
 mod envelope;
 mod error;
+mod publisher;
 mod source;
 
 pub use dead_letters::{KafkaDeadLetters, header};
+pub use publisher::{KafkaMessage, KafkaPublisher};
 pub use source::KafkaSource;
 
 use rdkafka::ClientConfig;
@@ -37,6 +39,17 @@ pub struct KafkaSettings {
 impl KafkaSettings {
     /// The largest message that is taken or published, in bytes.
     const MESSAGE_BYTES_MAX: &str = "10485760";
+
+    /// Stores each message once, in all in-sync replicas, and gives up on it after half a minute.
+    fn producer(&self) -> ClientConfig {
+        let mut config = self.client();
+        config
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("linger.ms", "5")
+            .set("message.timeout.ms", "30000");
+        config
+    }
 
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();

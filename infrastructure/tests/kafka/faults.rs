@@ -180,17 +180,9 @@ async fn a_topic_that_was_counted_and_that_the_group_does_not_know_is_not_read()
     let error = timeout(Duration::from_mins(1), source.receive()).await.unwrap().unwrap_err();
     assert!(!error.is_transient() && error.to_string().contains("move the group to offset 5;"), "{error}");
     source.close().await.unwrap();
-    assert_eq!(committed(&cluster), None, "nothing was committed for it");
+    assert_eq!(cluster.committed(1), [None], "nothing was committed for it");
     let source = unread(&cluster);
     some(&source).await;
     source.close().await.unwrap();
-    assert_eq!(committed(&cluster), Some(0), "the group knows of a topic before it is delivered");
-}
-
-fn committed(cluster: &Cluster) -> Option<i64> {
-    let consumer: BaseConsumer = cluster.client().set("group.id", &cluster.settings.group).create().unwrap();
-    let mut partition = rdkafka::TopicPartitionList::new();
-    partition.add_partition(TOPIC, 0);
-    let committed = consumer.committed_offsets(partition, Duration::from_secs(10)).unwrap();
-    committed.elements()[0].offset().to_raw().filter(|offset| *offset >= 0)
+    assert_eq!(cluster.committed(1), [Some(0)], "the group knows of a topic before it is delivered");
 }
