@@ -1,11 +1,12 @@
 //! Where the messages of a load come from: made up, or the lines of a file.
 
-use super::{
-    events::EventRecipe,
-    generator::{Dice, Made, Recipe},
-};
+use super::events::EventRecipe;
 use crate::ingest;
-use application::{decode::Decoder, ports::Delivery};
+use application::{
+    decode::Decoder,
+    populate::{Dice, Made, Recipe},
+    ports::Delivery,
+};
 use domain::{AccumulatorId, IdentityKey, Pulse, PulseDigest, Timestamp};
 use infrastructure::{file::FileSource, rabbitmq::OutgoingMessage};
 use std::{

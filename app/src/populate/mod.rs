@@ -1,7 +1,6 @@
 //! `app populate`: load for tests and demonstrations.
 
 mod events;
-mod generator;
 mod load;
 
 use crate::{
@@ -11,10 +10,9 @@ use crate::{
     usage::{Layout, Renderer, Status},
 };
 use anyhow::Context;
-use application::retry::Dependency;
+use application::{populate::Recipe, retry::Dependency};
 use domain::UsageTotals;
 use events::EventRecipe;
-use generator::Recipe;
 use indicatif::ProgressBar;
 use infrastructure::rabbitmq::{RabbitmqPublisher, RabbitmqSettings};
 use load::{Chunk, FileLoad, Load, MadeLoad, Making};

@@ -163,3 +163,28 @@ fn what_was_answered_for_survives_a_kill_and_repetitions_count_once() {
     }
     wait_until("everything is counted", || folder.succeed(&["usage", "--csv"]).contains(",40,400"));
 }
+
+#[test]
+fn made_up_pulses_go_the_way_of_all_others_and_add_up() {
+    let folder = Folder::new();
+    let mut api = Api::start(&folder, "service.log");
+    let token = api.log_in(&password(&api.service).unwrap());
+    let path = "/api/v1/pulses/populate";
+    let (status, run) =
+        api.call("POST", path, &token, r#"{"total_messages":2500,"workers_number":3,"buffer_size":100}"#);
+    assert_eq!(status, 202, "{run}");
+    let path = format!("{path}/{}", run["id"].as_str().unwrap());
+    let progress = || api.call("GET", &path, &token, "").1;
+    wait_until("it is done", || progress()["state"] == "done");
+    assert_eq!(progress()["published"], 2_500);
+    let counted = || {
+        let usage = folder.succeed(&["usage", "--csv"]);
+        let counts = usage.lines().skip(1).map(|row| row.split(',').nth(5).unwrap().parse::<u64>().unwrap());
+        counts.sum::<u64>()
+    };
+    wait_until("all are counted", || counted() == 2_500);
+    let long = api.call("POST", "/api/v1/pulses/populate", &token, r#"{"total_messages":1000000}"#);
+    assert_eq!(long.0, 202);
+    assert_eq!(api.service.terminate(), Some(0), "a run does not outlive the service: {}", api.service.log());
+    assert!(api.service.log().contains("the service was stopped"));
+}

@@ -38,7 +38,7 @@ pub async fn bind(addr: SocketAddr) -> Result<TcpListener, PortError> {
 /// Answers requests until `stop`; then finishes those that have begun, within the drain timeout.
 pub async fn serve(listener: TcpListener, state: HttpState, stop: CancellationToken) {
     let limits = state.settings.limits;
-    let app = router(state);
+    let app = router(state.clone());
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
@@ -72,6 +72,7 @@ pub async fn serve(listener: TcpListener, state: HttpState, stop: CancellationTo
         while connections.try_join_next().is_some() {}
     }
     drop(listener);
+    state.populate.stop().await;
     if timeout(limits.drain_timeout, graceful.shutdown()).await.is_err() {
         warn!(
             connections = connections.len(),

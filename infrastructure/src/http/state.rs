@@ -3,6 +3,7 @@
 use super::{HttpSettings, auth::Authority, dashboard::Dashboard};
 use application::{
     decode::Decoder,
+    populate::PopulateRuns,
     ports::{ApiKeys, Inbox, PortError, PulseIntake, UsageQueries},
     report_usage::PendingUsage,
 };
@@ -42,6 +43,8 @@ pub struct Shared {
     pub ports: HttpPorts,
     /// Who may do what.
     pub authority: Authority,
+    /// Runs of made-up pulses; whoever serves stops them.
+    pub(super) populate: PopulateRuns,
     /// Places for bodies of pulses.
     pub(super) ingests: Arc<Semaphore>,
 }
@@ -54,7 +57,8 @@ impl HttpState {
     pub fn new(settings: HttpSettings, ports: HttpPorts) -> Result<Self, PortError> {
         let authority = Authority::new(&settings.credentials)?;
         let ingests = Arc::new(Semaphore::new(settings.limits.ingests_max));
-        Ok(Self(Arc::new(Shared { settings, ports, authority, ingests })))
+        let populate = PopulateRuns::new(ports.decoder.clone(), Arc::clone(&ports.intake), ports.now);
+        Ok(Self(Arc::new(Shared { settings, ports, authority, populate, ingests })))
     }
 }
 
