@@ -7,7 +7,9 @@
 pub mod accept_pulses;
 pub mod api_keys;
 pub mod decode;
+pub mod flush_tally;
 pub mod flush_usage;
+pub mod histogram;
 pub mod ingest;
 pub mod open_log;
 pub mod open_shards;

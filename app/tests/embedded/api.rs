@@ -9,24 +9,34 @@ use std::{
 };
 
 /// A service and where it listens.
-struct Api {
-    service: Running,
-    addr: String,
+pub(crate) struct Api {
+    pub(crate) service: Running,
+    pub(crate) addr: String,
 }
 
 impl Api {
-    fn start(folder: &Folder, name: &str) -> Self {
-        let service = folder.start(name, &["--standalone", "--log-format", "json"], &[]);
-        service.wait_for_log("listening");
+    pub(crate) fn start(folder: &Folder, name: &str) -> Self {
+        Self::start_with(folder, name, &[])
+    }
+
+    pub(crate) fn start_with(folder: &Folder, name: &str, settings: &[(&str, &str)]) -> Self {
+        let service = folder.start(name, &["--standalone", "--log-format", "json"], settings);
+        Self::of(service, "listening")
+    }
+
+    /// What a service listens on that says so in its log with these words.
+    pub(crate) fn of(service: Running, words: &str) -> Self {
+        let words = format!("\"{words}\"");
+        service.wait_for_log(&words);
         let log = service.log();
-        let line = log.lines().find(|line| line.contains("\"listening\"")).unwrap();
+        let line = log.lines().find(|line| line.contains(&words)).unwrap();
         let line: Value = serde_json::from_str(line).unwrap();
         let addr = line["addr"].as_str().or(line["fields"]["addr"].as_str()).unwrap().to_owned();
         Self { service, addr }
     }
 
     /// The status and the body of an answer, as JSON where it is.
-    fn call(&self, method: &str, path: &str, token: &str, body: &str) -> (u16, Value) {
+    pub(crate) fn call(&self, method: &str, path: &str, token: &str, body: &str) -> (u16, Value) {
         let mut stream = TcpStream::connect(&self.addr).unwrap();
         let length = body.len();
         write!(
@@ -42,7 +52,7 @@ impl Api {
         (status, serde_json::from_str(body).unwrap_or_else(|_| Value::from(body)))
     }
 
-    fn log_in(&self, password: &str) -> String {
+    pub(crate) fn log_in(&self, password: &str) -> String {
         let body = json!({"username": "admin", "password": password}).to_string();
         let (status, answer) = self.call("POST", "/api/v1/login", "", &body);
         assert_eq!(status, 200, "{answer}");
@@ -51,7 +61,7 @@ impl Api {
 }
 
 /// The password that the service printed, if it made one.
-fn password(service: &Running) -> Option<String> {
+pub(crate) fn password(service: &Running) -> Option<String> {
     let out = service.out();
     let rest = out.split("with the password ").nth(1)?;
     rest.split(' ').next().map(str::to_owned)
@@ -144,7 +154,9 @@ fn webhooks_of_payments_are_counted_once() {
 #[test]
 fn what_was_answered_for_survives_a_kill_and_repetitions_count_once() {
     let folder = Folder::new();
-    let mut api = Api::start(&folder, "service.log");
+    // What the killed service had claimed waits for this long.
+    let lease = [("INBOX_LEASE", "1s")];
+    let mut api = Api::start_with(&folder, "service.log", &lease);
     let token = api.log_in(&password(&api.service).unwrap());
     let post = |api: &Api, poster: usize| {
         let batch: Vec<String> = (0..10).map(|item| pulse(poster * 10 + item, "0.1")).collect();
@@ -157,7 +169,7 @@ fn what_was_answered_for_survives_a_kill_and_repetitions_count_once() {
         }
     });
     api.service.kill();
-    let again = Api::start(&folder, "again.log");
+    let again = Api::start_with(&folder, "again.log", &lease);
     for poster in 0..40 {
         assert_eq!(post(&again, poster), 202);
     }

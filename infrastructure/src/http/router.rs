@@ -3,7 +3,7 @@
 use super::{
     HttpState, Problem, auth, dashboard,
     docs::{self, Description},
-    health, keys, login, populate,
+    health, keys, login, metrics, populate,
     problem::MEDIA_TYPE,
     pulses, totals, usage, webhooks,
 };
@@ -62,6 +62,7 @@ pub(super) fn api(state: &HttpState) -> OpenApiRouter<HttpState> {
         .routes(routes!(webhooks::take))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
+        .routes(routes!(metrics::metrics))
         .layer(DefaultBodyLimit::max(SMALL_BODY_MAX));
     let populate = OpenApiRouter::new()
         .routes(routes!(populate::start))

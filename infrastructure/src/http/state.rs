@@ -1,6 +1,7 @@
 //! What every handler can reach.
 
 use super::{HttpSettings, auth::Authority, dashboard::Dashboard};
+use crate::metrics::Metrics;
 use application::{
     decode::Decoder,
     populate::PopulateRuns,
@@ -25,6 +26,8 @@ pub struct HttpPorts {
     pub inbox: Arc<dyn Inbox>,
     /// Keeps the keys of services.
     pub keys: Arc<dyn ApiKeys>,
+    /// What Prometheus is told.
+    pub metrics: Arc<Metrics>,
     /// What the pages for people look at.
     pub dashboard: Dashboard,
     /// The clock.

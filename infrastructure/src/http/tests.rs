@@ -5,6 +5,7 @@ use super::{
     docs::operations,
     router::{api, router},
 };
+use crate::metrics::{MetricSources, Metrics};
 use application::{
     api_keys::{NewKey, RANDOM_BYTES},
     decode::Decoder,
@@ -67,9 +68,21 @@ fn ports() -> HttpPorts {
         }),
         inbox: Arc::new(inbox),
         keys: Arc::new(keys),
+        metrics: metrics(),
         dashboard: Dashboard::new(overview(), None),
         now: || NOW,
     }
+}
+
+fn metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::new(MetricSources {
+        overview: overview(),
+        tally: None,
+        flushes: None,
+        dependencies: Vec::new(),
+        version: "1",
+        now: || NOW,
+    }))
 }
 
 /// Of one shard that was not made.
@@ -175,7 +188,7 @@ async fn every_route_that_is_not_public_asks_who_it_is_and_what_he_may() {
         }
     }
     open.sort();
-    assert_eq!(open, ["/api/v1/login", "/healthz", "/readyz", "/webhooks/{source}"]);
+    assert_eq!(open, ["/api/v1/login", "/healthz", "/metrics", "/readyz", "/webhooks/{source}"]);
     assert!(guarded >= 9, "{guarded}");
 }
 
