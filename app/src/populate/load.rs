@@ -1,6 +1,6 @@
 //! Where the messages of a load come from: made up, or the lines of a file.
 
-use super::events::EventRecipe;
+use super::{events::EventRecipe, payments};
 use crate::ingest;
 use application::{
     decode::Decoder,
@@ -63,6 +63,8 @@ pub(super) enum Making {
     Pulses(Recipe),
     /// Events of users.
     Events(EventRecipe),
+    /// Events of payments.
+    Payments(Recipe),
 }
 
 /// Made-up messages.
@@ -83,6 +85,7 @@ impl MadeLoad {
         for number in numbers {
             let (Made { message_id, body, fresh }, routing_key) = match self.making {
                 Making::Pulses(recipe) => (recipe.message(number), None),
+                Making::Payments(recipe) => (payments::message(&recipe, number), None),
                 Making::Events(recipe) => {
                     let (made, routing_key) = recipe.message(number);
                     (made, Some(routing_key))

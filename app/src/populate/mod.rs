@@ -2,6 +2,8 @@
 
 mod events;
 mod load;
+mod outlet;
+mod payments;
 
 use crate::{
     cli::{Format, Populate, Target},
@@ -14,11 +16,13 @@ use application::{populate::Recipe, retry::Dependency};
 use domain::UsageTotals;
 use events::EventRecipe;
 use indicatif::ProgressBar;
-use infrastructure::rabbitmq::{RabbitmqPublisher, RabbitmqSettings};
+use infrastructure::{http::WebhookSender, rabbitmq::RabbitmqSettings};
 use load::{Chunk, FileLoad, Load, MadeLoad, Making};
+use outlet::Outlet;
 use std::{
     fs::File,
     io::{self, BufWriter, Write},
+    net::Ipv4Addr,
     path::Path,
     sync::Arc,
 };
@@ -36,15 +40,11 @@ pub(crate) async fn run(
     settings: &Settings,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Target::Rabbitmq = arguments.to;
-    let broker = settings.rabbitmq().ok_or_else(|| {
-        crate::settings::Faults::from(Fault::lacking(
-            "RABBITMQ_URL",
-            "app populate --to rabbitmq",
-            "use `app ingest FILE`, which needs no server",
-        ))
-    })?;
-    check_format(&arguments, broker).map_err(crate::settings::Faults::from)?;
+    let outlet = match arguments.to {
+        Target::Rabbitmq => rabbitmq(&arguments, settings),
+        Target::Webhook => webhook(&arguments, settings),
+    };
+    let outlet = outlet.map_err(crate::settings::Faults::from)?;
     let seed = arguments.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0);
     let load = Arc::new(match &arguments.from {
         Some(file) => Load::File(Box::new(FileLoad::new(
@@ -60,12 +60,12 @@ pub(crate) async fn run(
         )),
     });
     let job = Arc::new(Job {
-        broker: broker.clone(),
         bar: progress::messages(load.total()),
         load,
         buffer: usize::try_from(arguments.buffer_size)?,
         counts: arguments.count_out.is_some(),
-        dependency: Dependency::new("rabbitmq"),
+        dependency: Dependency::new(outlet.name()),
+        outlet,
         stop,
     });
     let start = Instant::now();
@@ -73,7 +73,7 @@ pub(crate) async fn run(
     job.bar.finish_and_clear();
     let Published { messages, totals } = done?;
     if let Some(file) = &arguments.count_out {
-        write_totals(file, totals, arguments.format)
+        write_totals(file, totals, format(&arguments))
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
     let seconds = start.elapsed().as_secs_f64();
@@ -88,9 +88,47 @@ pub(crate) async fn run(
     Ok(())
 }
 
+fn rabbitmq(arguments: &Populate, settings: &Settings) -> Result<Outlet, Fault> {
+    let instead = "use `app ingest FILE`, which needs no server";
+    let broker = settings.broker("app populate --to rabbitmq", instead)?;
+    check_format(arguments, broker)?;
+    Ok(Outlet::Rabbitmq(broker.clone()))
+}
+
+/// The API of the flag, or the one that runs beside with the same settings.
+fn webhook(arguments: &Populate, settings: &Settings) -> Result<Outlet, Fault> {
+    if format(arguments) != Format::Payment {
+        return Err(Fault::new(
+            "--format",
+            "must be payment with --to webhook: that is what the webhook takes",
+        ));
+    }
+    if arguments.from.is_some() {
+        return Err(Fault::new("--from", "goes with --to rabbitmq only: webhooks are made up"));
+    }
+    let base = arguments.url.clone().unwrap_or_else(|| {
+        let mut addr = settings.http.addr;
+        if addr.ip().is_unspecified() {
+            addr.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
+        format!("http://{addr}")
+    });
+    let sender = WebhookSender::new(&base, payments::SOURCE, settings.http.webhook_secret.clone());
+    let sender = sender.map_err(|error| Fault::new("--url", error.to_string()))?;
+    Ok(Outlet::Webhook(Arc::new(sender)))
+}
+
+/// That of the flag, or the one that the target takes.
+fn format(arguments: &Populate) -> Format {
+    arguments.format.unwrap_or(match arguments.to {
+        Target::Rabbitmq => Format::Pulse,
+        Target::Webhook => Format::Payment,
+    })
+}
+
 /// Events need routing keys, and an exchange that delivers by them.
 fn check_format(arguments: &Populate, broker: &RabbitmqSettings) -> Result<(), Fault> {
-    if arguments.format != Format::Event {
+    if format(arguments) != Format::Event {
         return Ok(());
     }
     if arguments.from.is_some() {
@@ -106,15 +144,17 @@ fn check_format(arguments: &Populate, broker: &RabbitmqSettings) -> Result<(), F
 
 fn making(arguments: &Populate, seed: u64) -> Making {
     let &Populate { tenants, skus, start, hours, items_per_message: items, duplicates, .. } = arguments;
-    match arguments.format {
-        Format::Pulse => Making::Pulses(Recipe { seed, tenants, skus, start, hours, items, duplicates }),
+    let recipe = Recipe { seed, tenants, skus, start, hours, items, duplicates };
+    match format(arguments) {
+        Format::Pulse => Making::Pulses(recipe),
+        Format::Payment => Making::Payments(recipe),
         Format::Event => Making::Events(EventRecipe { seed, users: tenants, duplicates }),
     }
 }
 
 /// What all publishers share.
 struct Job {
-    broker: RabbitmqSettings,
+    outlet: Outlet,
     load: Arc<Load>,
     buffer: usize,
     counts: bool,
@@ -149,20 +189,21 @@ async fn publish_all(job: &Arc<Job>, publishers: u16) -> anyhow::Result<Publishe
 /// Publishes with a connection of its own until there is nothing left, or until the program is to stop.
 async fn publish(job: Arc<Job>) -> anyhow::Result<Published> {
     let work = async {
-        let channel = job.dependency.hold(|| RabbitmqPublisher::connect(&job.broker)).await?;
+        let channel = job.outlet.open(&job.dependency).await?;
         let mut published = Published::default();
         while !job.stop.is_cancelled() {
             let Some(Chunk { messages, fresh }) = job.load.next(job.buffer, clock::now()).await? else {
                 break;
             };
-            job.dependency.hold(|| channel.publish(messages.clone())).await?;
-            published.messages += messages.len() as u64;
+            let count = messages.len() as u64;
+            channel.publish(messages, &job.dependency).await?;
+            published.messages += count;
             if job.counts {
                 for pulse in &fresh {
                     published.totals.add(pulse);
                 }
             }
-            job.bar.inc(messages.len() as u64);
+            job.bar.inc(count);
         }
         channel.close().await?;
         Ok(published)
@@ -171,7 +212,7 @@ async fn publish(job: Arc<Job>) -> anyhow::Result<Published> {
         biased;
         published = work => published,
         () = ingest::give_up(&job.stop, &job.dependency) => {
-            anyhow::bail!("stopped while RabbitMQ was away: what was published is not known")
+            anyhow::bail!("stopped while {} was away: what was published is not known", job.outlet.name())
         }
     }
 }
@@ -181,7 +222,7 @@ fn write_totals(file: &Path, totals: UsageTotals, format: Format) -> anyhow::Res
     let unfinished = file.with_added_extension("unfinished");
     let out = BufWriter::new(File::create(&unfinished)?);
     match format {
-        Format::Pulse => {
+        Format::Pulse | Format::Payment => {
             let mut out = Renderer::new(out, Layout::Csv, false)?;
             for (key, total) in totals {
                 out.row(&key, total, Status::Billed)?;

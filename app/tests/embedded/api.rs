@@ -173,7 +173,8 @@ fn what_was_answered_for_survives_a_kill_and_repetitions_count_once() {
     for poster in 0..40 {
         assert_eq!(post(&again, poster), 202);
     }
-    wait_until("everything is counted", || folder.succeed(&["usage", "--csv"]).contains(",40,400"));
+    // What was counted before the kill is billed at the next start already: only the books have one row.
+    wait_until("everything is counted", || folder.billed().contains(",40,400"));
 }
 
 #[test]
@@ -199,4 +200,32 @@ fn made_up_pulses_go_the_way_of_all_others_and_add_up() {
     assert_eq!(long.0, 202);
     assert_eq!(api.service.terminate(), Some(0), "a run does not outlive the service: {}", api.service.log());
     assert!(api.service.log().contains("the service was stopped"));
+}
+
+#[test]
+fn bursts_of_made_up_webhooks_come_to_what_was_written_down() {
+    let folder = Folder::new();
+    let secret = ("WEBHOOK_SECRET", "shared with the sender");
+    let api = Api::start_with(&folder, "service.log", &[secret]);
+    let url = format!("http://{}", api.addr);
+    let mut arguments =
+        vec!["populate", "--to", "webhook", "--url", &url, "--total-messages", "2000", "--seed", "7"];
+    arguments.extend(["--duplicates", "10", "--workers-number", "3", "--buffer-size", "200", "--hours", "3"]);
+    let unsigned = folder.run_with(&arguments, &[], "");
+    assert_eq!(unsigned.code, Some(1), "{unsigned:?}");
+    assert!(unsigned.errors.contains("401"), "{unsigned:?}");
+    arguments.extend(["--count-out", "expected.csv"]);
+    for _ in 0..2 {
+        let ran = folder.run_with(&arguments, &[secret], "");
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert!(ran.out.starts_with("2000 messages published and confirmed"), "{ran:?}");
+    }
+    let expected = std::fs::read_to_string(folder.path("expected.csv")).unwrap();
+    let pulses = |csv: &str| {
+        let counts = csv.lines().skip(1).map(|row| row.split(',').nth(5).unwrap().parse::<u64>().unwrap());
+        counts.sum::<u64>()
+    };
+    assert!((1_700..1_900).contains(&pulses(&expected)), "{expected}");
+    wait_until("all are counted", || pulses(&folder.succeed(&["usage", "--csv"])) == pulses(&expected));
+    assert_eq!(folder.billed(), expected);
 }

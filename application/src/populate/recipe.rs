@@ -69,7 +69,12 @@ impl Recipe {
         }
     }
 
-    fn pulse(&self, message: u64, item: u32) -> Pulse {
+    /// One pulse of the message with this number, from 0, where that repeats none.
+    ///
+    /// # Panics
+    /// Where a field of the recipe is outside of its bounds.
+    #[must_use]
+    pub fn pulse(&self, message: u64, item: u32) -> Pulse {
         let mut dice = Dice::new(self.seed, message, u64::from(item));
         let (tenant, sku) = (dice.below(self.tenants.into()), dice.below(self.skus.into()));
         let thousandths = 1 + dice.below(1_000_000);

@@ -2,6 +2,7 @@
 //!
 //! - `settings`, `state`: what the handlers work with.
 //! - `server`: accepts connections, within limits, and ends gracefully.
+//! - `sender`: the other side of a webhook, as load.
 //! - `router`: every route with its guard, and what all answers have in common.
 //! - `problem`: errors as RFC 9457 says.
 //! - [`auth`]: who may do what: login, tokens, sessions, API keys.
@@ -20,6 +21,7 @@ mod populate;
 mod problem;
 mod pulses;
 mod router;
+mod sender;
 mod server;
 mod settings;
 mod state;
@@ -32,6 +34,7 @@ mod webhooks;
 pub use auth::hash_password;
 pub use dashboard::Dashboard;
 pub use problem::Problem;
+pub use sender::WebhookSender;
 pub use server::{bind, serve, serve_metrics};
 pub use settings::{Credentials, HttpLimits, HttpSettings};
 pub use state::{HttpPorts, HttpState};
