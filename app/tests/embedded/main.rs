@@ -8,5 +8,7 @@ mod ingesting;
 mod json_ledger;
 #[cfg(feature = "servers")]
 mod metrics;
+#[cfg(feature = "servers")]
+mod openapi;
 mod standalone;
 mod usage_and_settings;

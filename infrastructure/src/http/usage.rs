@@ -36,14 +36,19 @@ pub(super) struct UsageQuery {
     #[param(default = "UTC")]
     timezone: Option<String>,
     /// Only this tenant.
+    #[param(min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     tenant: Option<String>,
     /// Only this product.
+    #[param(min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     product_sku: Option<String>,
     /// Only this unit.
+    #[param(min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     use_unity: Option<String>,
     /// Only hours from this one on: a date, or a full hour in RFC 3339.
+    #[param(min_length = 10, example = "2026-01-01")]
     from: Option<String>,
     /// Only hours before this one.
+    #[param(min_length = 10, example = "2026-01-01")]
     to: Option<String>,
 }
 
