@@ -446,15 +446,15 @@ async fn who_is_not_ready_says_which_part_is_away() {
 #[tokio::test]
 async fn an_inbox_is_stuck_where_what_is_due_waits_and_nothing_is_done() {
     const AGO: fn(i64) -> Option<Timestamp> = |seconds| Some(Timestamp::new(NOW.seconds() - seconds, 0));
-    fn depth(oldest: Option<Timestamp>, last_done: Option<Timestamp>) -> Result<InboxDepth, PortError> {
-        Ok(InboxDepth { oldest, last_done, ..InboxDepth::default() })
+    fn depth(oldest: Option<Timestamp>, last_done: Option<Timestamp>) -> InboxDepth {
+        InboxDepth { oldest, last_done, ..InboxDepth::default() }
     }
     for (state, told) in [
-        ("up", readiness(|| depth(None, None)).await),
-        ("up", readiness(|| depth(AGO(59), AGO(1_000))).await),
-        ("up", readiness(|| depth(AGO(1_000), AGO(59))).await),
-        ("stuck", readiness(|| depth(AGO(61), AGO(61))).await),
-        ("stuck", readiness(|| depth(AGO(61), None)).await),
+        ("up", readiness(|| Ok(depth(None, None))).await),
+        ("up", readiness(|| Ok(depth(AGO(59), AGO(1_000)))).await),
+        ("up", readiness(|| Ok(depth(AGO(1_000), AGO(59)))).await),
+        ("stuck", readiness(|| Ok(depth(AGO(61), AGO(61)))).await),
+        ("stuck", readiness(|| Ok(depth(AGO(61), None))).await),
     ] {
         let ready = told.status() == StatusCode::OK;
         let told = value(told).await;
