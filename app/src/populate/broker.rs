@@ -2,16 +2,22 @@
 
 use crate::{
     cli::{Format, Populate, Target},
-    settings::{Fault, Kafka, Settings},
+    settings::{Fault, Settings},
 };
 use application::{decode::Decoder, ports::PortError};
 use infrastructure::rabbitmq::{OutgoingMessage, RabbitmqPublisher, RabbitmqSettings};
+#[cfg(feature = "kafka")]
+use {crate::settings::Kafka, std::sync::Arc};
+
+/// How to do without a broker.
+const INSTEAD: &str = "use `app ingest FILE`, which needs no server";
 
 /// The place, as the settings name it.
 pub(super) enum Broker {
     Rabbitmq(RabbitmqSettings),
     /// With what reads whose pulses they are: messages of one tenant have one key.
-    Kafka(Kafka, Box<Decoder>),
+    #[cfg(feature = "kafka")]
+    Kafka(Kafka, Arc<Decoder>),
 }
 
 impl Broker {
@@ -20,7 +26,6 @@ impl Broker {
     /// # Errors
     /// Names what the settings, the arguments or this build lack.
     pub(super) fn find(arguments: &Populate, settings: &Settings, decoder: Decoder) -> Result<Self, Fault> {
-        const INSTEAD: &str = "use `app ingest FILE`, which needs no server";
         let events = arguments.format == Format::Event;
         if events && arguments.from.is_some() {
             let problem = "the lines of a file have no routing keys: publish them with --format pulse";
@@ -36,20 +41,14 @@ impl Broker {
                 }
                 Ok(Self::Rabbitmq(broker.clone()))
             }
-            Target::Kafka if !cfg!(feature = "kafka") => {
-                let problem = "kafka is not in this build: build it with `--features kafka`";
-                Err(Fault::new("--to", problem))
-            }
-            Target::Kafka => {
-                let broker = settings.kafka("app populate --to kafka", INSTEAD)?;
-                Ok(Self::Kafka(broker.clone(), Box::new(decoder)))
-            }
+            Target::Kafka => kafka_broker(settings, decoder),
         }
     }
 
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::Rabbitmq(_) => "rabbitmq",
+            #[cfg(feature = "kafka")]
             Self::Kafka(..) => "kafka",
         }
     }
@@ -58,29 +57,43 @@ impl Broker {
     pub(super) const fn publishers(&self, wanted: u16) -> u16 {
         match self {
             Self::Rabbitmq(_) => wanted,
+            #[cfg(feature = "kafka")]
             Self::Kafka(..) => 1,
         }
     }
 
-    pub(super) async fn connect(&self) -> Result<Publisher<'_>, PortError> {
+    pub(super) async fn connect(&self) -> Result<Publisher, PortError> {
         match self {
-            Self::Rabbitmq(settings) => Ok(Publisher::Rabbitmq(RabbitmqPublisher::connect(settings).await?)),
+            Self::Rabbitmq(settings) => {
+                Ok(Publisher::Rabbitmq(Box::new(RabbitmqPublisher::connect(settings).await?)))
+            }
             #[cfg(feature = "kafka")]
-            Self::Kafka(kafka, decoder) => kafka::Keyed::new(kafka.clone(), decoder).map(Publisher::Kafka),
-            #[cfg(not(feature = "kafka"))]
-            Self::Kafka(..) => Err(PortError::permanent("publish to Kafka", "this build has no Kafka")),
+            Self::Kafka(kafka, decoder) => {
+                kafka::Keyed::new(kafka.clone(), Arc::clone(decoder)).map(Publisher::Kafka)
+            }
         }
     }
 }
 
-/// A connection of one publisher.
-pub(super) enum Publisher<'a> {
-    Rabbitmq(RabbitmqPublisher),
-    #[cfg(feature = "kafka")]
-    Kafka(kafka::Keyed<'a>),
+#[cfg(feature = "kafka")]
+fn kafka_broker(settings: &Settings, decoder: Decoder) -> Result<Broker, Fault> {
+    let broker = settings.kafka("app populate --to kafka", INSTEAD)?;
+    Ok(Broker::Kafka(broker.clone(), Arc::new(decoder)))
 }
 
-impl Publisher<'_> {
+#[cfg(not(feature = "kafka"))]
+fn kafka_broker(_: &Settings, _: Decoder) -> Result<Broker, Fault> {
+    Err(Fault::new("--to", "kafka is not in this build: build it with `--features kafka`"))
+}
+
+/// A connection of one publisher.
+pub(super) enum Publisher {
+    Rabbitmq(Box<RabbitmqPublisher>),
+    #[cfg(feature = "kafka")]
+    Kafka(kafka::Keyed),
+}
+
+impl Publisher {
     /// Publishes all the messages in their order, and returns when the broker has confirmed each.
     pub(super) async fn publish(&self, messages: Vec<OutgoingMessage>) -> Result<(), PortError> {
         match self {
@@ -113,16 +126,17 @@ mod kafka {
         kafka::{KafkaMessage, KafkaPublisher, KafkaSettings},
         rabbitmq::OutgoingMessage,
     };
+    use std::sync::Arc;
 
     /// Publishes each message under the tenant of its first pulse: a trainer, a customer. Or under its routing key, which
     /// events have.
-    pub(in crate::populate) struct Keyed<'a> {
+    pub(in crate::populate) struct Keyed {
         publisher: KafkaPublisher,
-        decoder: &'a Decoder,
+        decoder: Arc<Decoder>,
     }
 
-    impl<'a> Keyed<'a> {
-        pub(super) fn new(kafka: Kafka, decoder: &'a Decoder) -> Result<Self, PortError> {
+    impl Keyed {
+        pub(super) fn new(kafka: Kafka, decoder: Arc<Decoder>) -> Result<Self, PortError> {
             let Kafka { brokers, topic, group, dead_letter_topic } = kafka;
             let settings = KafkaSettings { brokers, topic, group, dead_letter_topic };
             Ok(Self { publisher: KafkaPublisher::new(&settings)?, decoder })
@@ -158,7 +172,7 @@ mod kafka {
     mod tests {
         use super::*;
         use application::decode::Format;
-        use std::{path::Path, sync::Arc};
+        use std::path::Path;
 
         #[test]
         fn the_key_is_whose_the_first_pulse_is() {
@@ -180,7 +194,7 @@ mod kafka {
                 (Decoder::default(), pulse("A"), Some("user.event.created"), Some("user.event.created")),
                 (task, r#"{"id":"1","customer":"C","payload":"p"}"#.to_owned(), None, Some("C")),
             ] {
-                let keyed = Keyed::new(kafka.clone(), &decoder).unwrap();
+                let keyed = Keyed::new(kafka.clone(), Arc::new(decoder)).unwrap();
                 let message = OutgoingMessage {
                     body: body.clone().into_bytes(),
                     message_id: Some("m".to_owned()),

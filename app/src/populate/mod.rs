@@ -161,13 +161,13 @@ async fn publish_all(job: &Arc<Job>, publishers: u16) -> anyhow::Result<Publishe
 /// Publishes with a connection of its own until there is nothing left, or until the program is to stop.
 async fn publish(job: Arc<Job>) -> anyhow::Result<Published> {
     let work = async {
-        let publisher = job.dependency.hold(|| job.broker.connect()).await?;
+        let connection = job.dependency.hold(|| job.broker.connect()).await?;
         let mut published = Published::default();
         while !job.stop.is_cancelled() {
             let Some(Chunk { messages, fresh }) = job.load.next(job.buffer, clock::now()).await? else {
                 break;
             };
-            job.dependency.hold(|| publisher.publish(messages.clone())).await?;
+            job.dependency.hold(|| connection.publish(messages.clone())).await?;
             published.messages += messages.len() as u64;
             if job.counts {
                 for pulse in &fresh {
@@ -176,7 +176,7 @@ async fn publish(job: Arc<Job>) -> anyhow::Result<Published> {
             }
             job.bar.inc(messages.len() as u64);
         }
-        publisher.close().await?;
+        connection.close().await?;
         Ok(published)
     };
     select! {
