@@ -59,7 +59,7 @@ pub(crate) struct Modes {
     pub(crate) api: bool,
 
     /// Worker, cron and API on one embedded file: no server, no configuration. Without API with --until-idle.
-    #[arg(long, group = "taking", conflicts_with_all = ["cron", "api"])]
+    #[arg(long, group = "taking", conflicts_with = "cron")]
     pub(crate) standalone: bool,
 
     /// Stop by itself this long after the last message, with everything settled and flushed [example: 5s].
