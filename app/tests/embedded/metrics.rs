@@ -4,33 +4,12 @@ use crate::{
     api::{Api, password},
     folder::{Folder, flights, wait_until},
 };
-use infrastructure::test_servers::require;
-use std::{
-    io::Write,
-    process::{Command, Stdio},
-};
-
-const PROMTOOL: &str = "/usr/bin/promtool";
+use infrastructure::test_servers::promtool::assert_clean;
 
 fn scrape(api: &Api) -> String {
     let (status, text) = api.call("GET", "/metrics", "", "");
     assert_eq!(status, 200, "{text}");
     text.as_str().unwrap().to_owned()
-}
-
-fn assert_clean(text: &str) {
-    require(PROMTOOL, "prometheus");
-    let mut promtool = Command::new(PROMTOOL)
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let output = promtool.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
-    assert!(output.status.success() && said.is_empty(), "promtool: {said}\n{text}");
 }
 
 #[test]
