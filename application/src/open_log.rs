@@ -4,7 +4,8 @@
 //! before the source is told, so a source that is ahead of a shard means that counts were lost, or that somebody moved
 //! the source. Both stop the reading: going on would skip what nobody counted.
 
-use crate::ports::LogReading;
+use crate::ports::{LogPositions, LogReading, PortError};
+use async_trait::async_trait;
 use domain::{LogName, LogPosition};
 
 /// What the source says of a log.
@@ -65,7 +66,19 @@ pub enum LogFault {
     },
 }
 
-/// Where to begin, given how far each shard has counted the log: an offset, and the reading that begins there.
+/// The positions of a store that has none, because it knows everything that it keeps by itself: what the source believes
+/// is believed.
+pub struct SourceDecides;
+
+#[async_trait]
+impl LogPositions for SourceDecides {
+    async fn positions(&self, _: &LogName) -> Result<Vec<LogPosition>, PortError> {
+        Ok(Vec::new())
+    }
+}
+
+/// Where to begin, given how far each shard has counted the log: an offset, and the reading that begins there. Where there
+/// are no shards, it is where the source was settled.
 ///
 /// # Errors
 /// See [`LogFault`].
@@ -85,7 +98,7 @@ pub fn open_log(
         return Err(LogFault::Unproven { log, settled, shard, counted: counted[shard] });
     }
     // What was never read may have lost its beginning long ago; from where it is read on, nothing is skipped.
-    let lowest = counted.iter().copied().min().unwrap_or_default();
+    let lowest = counted.iter().copied().min().unwrap_or(reached);
     if reached > LogPosition::START && lowest < LogPosition::before(begin) {
         return Err(LogFault::Deleted { log, begin, reached: lowest });
     }
@@ -130,6 +143,15 @@ mod tests {
     fn a_group_that_forgot_where_it_was_reads_again_from_the_beginning() {
         assert_eq!(open(&[(50, 0), (63, 2)], 10, 90, None), Ok((10, 0)));
         assert_eq!(open(&[(0, 0), (63, 2)], 0, 90, None), Ok((0, 0)));
+    }
+
+    #[test]
+    fn without_shards_the_source_is_believed_and_what_it_lost_is_noticed() {
+        assert_eq!(open(&[], 10, 90, None), Ok((10, 0)));
+        assert_eq!(open(&[], 10, 90, Some(50)), Ok((50, 50)));
+        assert_eq!(open(&[], 50, 90, Some(50)), Ok((50, 50)));
+        assert_eq!(open(&[], 51, 90, Some(50)), Err("deleted"));
+        assert_eq!(open(&[], 0, 49, Some(50)), Err("shorter"));
     }
 
     #[test]

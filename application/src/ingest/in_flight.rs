@@ -24,6 +24,11 @@ pub(super) struct InFlight {
 
 /// Where what becomes of a source's deliveries is told.
 pub(super) struct RouteHandle {
+    /// What operators call the source.
+    pub(super) source_name: String,
+    /// What its messages are, and what the archive keeps of them beside the rest.
+    pub(super) format: String,
+    pub(super) column_names: Vec<Box<str>>,
     pub(super) unsettled: Arc<Unsettled>,
     /// Whether the place in a log is an identity.
     pub(super) by_offset: bool,
@@ -60,6 +65,11 @@ impl Origin {
         let reading = delivery.log.as_deref().filter(|_| route.by_offset)?;
         let items = self.item.unwrap_or_default();
         Some((reading, LogPosition { offset: delivery.sequence, items }))
+    }
+
+    /// The source of its delivery.
+    pub(super) fn route(&self) -> &RouteHandle {
+        &self.in_flight.route
     }
 
     /// Hands the pulse to the source's refusals; waits where they are behind.

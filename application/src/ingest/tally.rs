@@ -1,8 +1,8 @@
 //! What the engine has done, counted per batch.
 
-use super::in_flight::Origin;
+use super::{effect::Effect, in_flight::Origin};
 use crate::ports::Outcome;
-use domain::{Pulse, Reason};
+use domain::Reason;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -84,11 +84,10 @@ impl Tally {
         *self.last_received.lock().expect("no holder of this lock can panic")
     }
 
-    pub(super) fn applied(&self, pulses: &[Pulse], origins: &[Origin], outcomes: &[Outcome]) {
+    pub(super) fn applied<E: Effect>(&self, items: &[E::Item], origins: &[Origin], outcomes: &[Outcome]) {
         let of = |outcome| outcomes.iter().filter(|other| **other == outcome).count() as u64;
-        let anonymous = pulses.iter().zip(origins);
         let anonymous =
-            anonymous.filter(|(pulse, origin)| pulse.identity.is_none() && origin.place().is_none()).count();
+            items.iter().zip(origins).filter(|(item, origin)| E::is_anonymous(item, origin)).count();
         self.counted.fetch_add(of(Outcome::Counted), Ordering::Relaxed);
         self.duplicates.fetch_add(of(Outcome::Duplicate), Ordering::Relaxed);
         self.anonymous.fetch_add(anonymous as u64, Ordering::Relaxed);

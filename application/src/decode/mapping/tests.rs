@@ -3,6 +3,7 @@ use crate::{
     decode::{Format, Item},
     ports::{Delivery, Envelope, PartitionId},
 };
+use domain::Pulse;
 use proptest::prelude::*;
 use std::sync::Arc;
 
