@@ -49,14 +49,14 @@ class Handler(BaseHTTPRequestHandler):
         if not query:
             query, body = body.decode(), b""
         settings = {name: value for name, value in parameters.items() if name not in OWN | IGNORED}
+        status, code = 200, None
         try:
             with LOCK:
                 result = self.execute(query, body, settings, parameters)
-            self.answer(200, result)
         except Exception as error:  # the engine has one kind of error, with ClickHouse's own text
-            text = str(error)
-            code = re.search(r"Code: (\d+)", text)
-            self.answer(500, text.encode(), code and code.group(1))
+            status, result = 500, str(error).encode()
+            code = re.search(r"Code: (\d+)", str(error))
+        self.answer(status, result, code and code.group(1))
 
     def execute(self, query, body, settings, parameters):
         if database := parameters.get("database"):
@@ -88,4 +88,9 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+class Server(ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        pass  # a client that is gone before its answer
+
+
+Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
