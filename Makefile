@@ -20,6 +20,7 @@ test-servers: ## Installs the servers that the tests start: Redis, RabbitMQ, Pos
 	@scripts/install-test-servers
 
 test: test-servers ## Runs all tests, on real servers too
+	scripts/install-tools schemathesis
 	cargo test --workspace $(SERVERS)
 
 check: check-files check-dependencies check-code ## Format, lints, docs, dependency arrows, licences, scripts, compose file
@@ -45,5 +46,5 @@ up: ## Builds the image and starts everything with docker compose: RabbitMQ, Red
 	docker compose up --build --wait
 
 coverage: test-servers ## Runs all tests and writes what they cover to coverage/html/index.html
-	scripts/install-tools cargo-llvm-cov
+	scripts/install-tools cargo-llvm-cov schemathesis
 	scripts/coverage $(SERVERS)

@@ -9,7 +9,7 @@ use crate::{
 use anyhow::bail;
 use application::{
     accept_pulses::{GroupWriter, GroupedIntake, InboxIntake},
-    decode::{Decoder, Format},
+    decode::Decoder,
     ports::{Inbox, PulseIntake},
 };
 use infrastructure::{
@@ -50,8 +50,6 @@ pub(crate) async fn start(
     };
     let dashboard = dashboard(settings, backends, inbox, broker);
     let (intake, writer) = intake(broker, inbox);
-    // What goes to the inbox is read as native pulses, what goes to the queue in the format of the worker there.
-    let format = if broker.is_some() { decoder.format.clone() } else { Format::Pulse };
     let state = HttpState::new(
         HttpSettings {
             addr: settings.http.addr,
@@ -60,7 +58,7 @@ pub(crate) async fn start(
             limits: HttpLimits { drain_timeout: settings.intake.drain_timeout, ..settings.http.limits },
         },
         HttpPorts {
-            decoder: Decoder { format, ..decoder },
+            decoder,
             intake,
             queries: Arc::clone(queries),
             pending: Arc::new(backends.pending()),

@@ -128,7 +128,7 @@ fn plan(settings: &Settings) -> anyhow::Result<(&SecretString, Vec<Route>)> {
 async fn open(url: &SecretString, settings: &Settings) -> anyhow::Result<Arc<dyn EventArchive>> {
     let archive = infrastructure::clickhouse::ClickhouseArchive::new(url)?;
     let decoder = settings.archive_decoder();
-    let migrated = Dependency::new(NAME).hold(|| archive.migrate(decoder.mapping())).await;
+    let migrated = Dependency::new(NAME).hold(|| archive.migrate(decoder.mapping().map(Arc::as_ref))).await;
     migrated.with_context(|| format!("cannot open the archive {}", shown_url(url)))?;
     Ok(Arc::new(archive))
 }

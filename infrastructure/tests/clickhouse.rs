@@ -4,7 +4,7 @@
 
 use application::{
     decode::{
-        Event,
+        Event, ReadAs,
         mapping::{Column, ColumnKind, ColumnValue, Identity, Mapping, Pick, TimeFormat, Value},
     },
     ports::{ArchivedEvent, Delivery, Envelope, EventArchive, LogReading, PartitionId},
@@ -45,12 +45,9 @@ fn mapping() -> Mapping {
     }
 }
 
-fn column_names() -> Vec<Box<str>> {
-    KINDS.iter().map(|(name, _)| (*name).into()).collect()
-}
-
 fn event(tenant: &str, amount: &str, columns: Vec<ColumnValue>) -> Event {
     Event {
+        read_as: ReadAs::Mapping,
         tenant: TenantId::new(tenant).unwrap(),
         product_sku: ProductSku::new("it's a \\ \u{1f600}").unwrap(),
         use_unity: UsageUnit::new("kg").unwrap(),
@@ -81,10 +78,10 @@ fn archived<'a>(
     key: u128,
     event: &'a Event,
     delivery: &'a Delivery,
-    names: &'a [Box<str>],
+    mapping: &'a Mapping,
 ) -> ArchivedEvent<'a> {
     let (body, source) = (delivery.body.as_slice(), "kafka t");
-    ArchivedEvent { key, event, body, item: 5, delivery, source, format: "orders-1", column_names: names }
+    ArchivedEvent { key, event, body, item: 5, delivery, source, mapping: Some(mapping) }
 }
 
 async fn open(server: &ClickhouseServer) -> ClickhouseArchive {
@@ -97,7 +94,7 @@ async fn open(server: &ClickhouseServer) -> ClickhouseArchive {
 async fn an_event_is_read_back_as_it_was_with_all_that_its_message_said() {
     let server = ClickhouseServer::start();
     let archive = open(&server).await;
-    let (names, delivery) = (column_names(), delivery(1_768_046_500));
+    let (mapping, delivery) = (mapping(), delivery(1_768_046_500));
     let columns = vec![
         ColumnValue::Text("a 'title'".into()),
         ColumnValue::Integer(-4_900),
@@ -109,7 +106,7 @@ async fn an_event_is_read_back_as_it_was_with_all_that_its_message_said() {
     let full = event("acme", "9007199254740993.000000001", columns);
     let empty = event("free", "0", vec![ColumnValue::Null; 6]);
     archive
-        .keep(&[archived(u128::MAX, &full, &delivery, &names), archived(2, &empty, &delivery, &names)])
+        .keep(&[archived(u128::MAX, &full, &delivery, &mapping), archived(2, &empty, &delivery, &mapping)])
         .await
         .unwrap();
 
@@ -123,11 +120,11 @@ async fn an_event_is_read_back_as_it_was_with_all_that_its_message_said() {
 async fn copies_change_no_sum_whether_their_batch_is_repeated_or_another_one() {
     let server = ClickhouseServer::start();
     let archive = open(&server).await;
-    let names = column_names();
+    let mapping = mapping();
     let (first, again) = (delivery(1_000), delivery(2_000));
     let events: Vec<Event> = (0..500).map(|_| event("t", "0.1", vec![ColumnValue::Null; 6])).collect();
     let rows = |delivery, from: u128| -> Vec<_> {
-        (from..).zip(&events).map(|(key, event)| archived(key, event, delivery, &names)).collect()
+        (from..).zip(&events).map(|(key, event)| archived(key, event, delivery, &mapping)).collect()
     };
     archive.keep(&rows(&again, 0)).await.unwrap();
     archive.keep(&rows(&again, 0)).await.unwrap();
@@ -145,20 +142,20 @@ async fn copies_change_no_sum_whether_their_batch_is_repeated_or_another_one() {
 async fn a_server_that_is_away_is_transient_and_has_kept_what_it_confirmed() {
     let mut server = ClickhouseServer::start();
     let archive = open(&server).await;
-    let (names, delivery) = (column_names(), delivery(1_000));
+    let (mapping, delivery) = (mapping(), delivery(1_000));
     let event = event("t", "1", vec![ColumnValue::Null; 6]);
-    archive.keep(&[archived(1, &event, &delivery, &names)]).await.unwrap();
+    archive.keep(&[archived(1, &event, &delivery, &mapping)]).await.unwrap();
     server.kill();
     assert!(
         archive
-            .keep(&[archived(2, &event, &delivery, &names)])
+            .keep(&[archived(2, &event, &delivery, &mapping)])
             .await
             .is_err_and(|error| error.is_transient())
     );
     assert!(archive.migrate(None).await.is_err_and(|error| error.is_transient()));
     server.restart();
-    archive.migrate(Some(&mapping())).await.unwrap();
-    archive.keep(&[archived(2, &event, &delivery, &names)]).await.unwrap();
+    archive.migrate(Some(&mapping)).await.unwrap();
+    archive.keep(&[archived(2, &event, &delivery, &mapping)]).await.unwrap();
     assert_eq!(server.query("SELECT count() FROM archive"), "2");
 }
 
@@ -166,10 +163,10 @@ async fn a_server_that_is_away_is_transient_and_has_kept_what_it_confirmed() {
 async fn a_table_that_is_gone_is_permanent_and_says_so() {
     let server = ClickhouseServer::start();
     let archive = open(&server).await;
-    let (names, delivery) = (column_names(), delivery(1_000));
+    let (mapping, delivery) = (mapping(), delivery(1_000));
     let event = event("t", "1", vec![ColumnValue::Null; 6]);
-    archive.keep(&[archived(1, &event, &delivery, &names)]).await.unwrap();
+    archive.keep(&[archived(1, &event, &delivery, &mapping)]).await.unwrap();
     server.query("DROP TABLE events");
-    let error = archive.keep(&[archived(2, &event, &delivery, &names)]).await.unwrap_err();
+    let error = archive.keep(&[archived(2, &event, &delivery, &mapping)]).await.unwrap_err();
     assert!(!error.is_transient() && error.to_string().contains("UNKNOWN_TABLE"), "{error}");
 }

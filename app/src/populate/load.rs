@@ -3,6 +3,7 @@
 use super::{
     events::EventRecipe,
     generator::{Dice, Made, Recipe},
+    shapes::{PurchaseRecipe, TaskRecipe},
 };
 use crate::ingest;
 use application::{decode::Decoder, ports::Delivery};
@@ -43,7 +44,7 @@ impl Load {
     /// About so many of the next messages; `None` after the last.
     pub(super) async fn next(&self, at_once: usize, now: Timestamp) -> anyhow::Result<Option<Chunk>> {
         match self {
-            Self::Made(load) => Ok(load.next(at_once)),
+            Self::Made(load) => Ok(load.next(at_once, now)),
             Self::File(load) => load.next(at_once, now).await,
         }
     }
@@ -62,6 +63,10 @@ pub(super) enum Making {
     Pulses(Recipe),
     /// Events of users.
     Events(EventRecipe),
+    /// Purchases of trainings.
+    Purchases(PurchaseRecipe),
+    /// Tasks of customers.
+    Tasks(TaskRecipe),
 }
 
 /// Made-up messages.
@@ -76,12 +81,14 @@ impl MadeLoad {
         Self { making, total, next: AtomicU64::new(0) }
     }
 
-    fn next(&self, at_once: usize) -> Option<Chunk> {
+    fn next(&self, at_once: usize, now: Timestamp) -> Option<Chunk> {
         let numbers = take(&self.next, at_once, self.total);
         let mut chunk = Chunk::default();
         for number in numbers {
             let (Made { message_id, body, fresh }, routing_key) = match self.making {
                 Making::Pulses(recipe) => (recipe.message(number), None),
+                Making::Purchases(recipe) => (recipe.message(number), None),
+                Making::Tasks(recipe) => (recipe.message(number, now), None),
                 Making::Events(recipe) => {
                     let (made, routing_key) = recipe.message(number);
                     (made, Some(routing_key))

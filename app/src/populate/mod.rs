@@ -1,23 +1,29 @@
 //! `app populate`: load for tests and demonstrations.
 
+mod broker;
 mod events;
 mod generator;
 mod load;
+mod shapes;
 
 use crate::{
-    cli::{Format, Populate, Target},
-    clock, ingest, progress,
-    settings::{Fault, Settings},
+    cli::{Format, Populate},
+    clock, ingest, mappings, progress,
+    settings::{Fault, Faults, Settings},
     usage::{Layout, Renderer, Status},
 };
 use anyhow::Context;
-use application::retry::Dependency;
+use application::{
+    decode::{self, Decoder},
+    retry::Dependency,
+};
+use broker::Broker;
 use domain::UsageTotals;
 use events::EventRecipe;
 use generator::Recipe;
 use indicatif::ProgressBar;
-use infrastructure::rabbitmq::{RabbitmqPublisher, RabbitmqSettings};
 use load::{Chunk, FileLoad, Load, MadeLoad, Making};
+use shapes::{PurchaseRecipe, TaskRecipe};
 use std::{
     fs::File,
     io::{self, BufWriter, Write},
@@ -38,22 +44,15 @@ pub(crate) async fn run(
     settings: &Settings,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Target::Rabbitmq = arguments.to;
-    let broker = settings.rabbitmq().ok_or_else(|| {
-        crate::settings::Faults::from(Fault::lacking(
-            "RABBITMQ_URL",
-            "app populate --to rabbitmq",
-            "use `app ingest FILE`, which needs no server",
-        ))
-    })?;
-    check_format(&arguments, broker).map_err(crate::settings::Faults::from)?;
+    let decoder = decoder(&arguments, settings).map_err(Faults::from)?;
+    let broker = Broker::find(&arguments, settings, decoder.clone()).map_err(Faults::from)?;
     let seed = arguments.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0);
     let load = Arc::new(match &arguments.from {
         Some(file) => Load::File(Box::new(FileLoad::new(
             ingest::open(vec![file.clone()], "-")?,
             arguments.total_messages,
             (seed, arguments.duplicates),
-            settings.decoder(&settings.ledger()),
+            decoder,
             arguments.count_out.is_some(),
         ))),
         None => Load::Made(MadeLoad::new(
@@ -61,17 +60,18 @@ pub(crate) async fn run(
             arguments.total_messages.unwrap_or(MESSAGES_DEFAULT),
         )),
     });
+    let publishers = broker.publishers(arguments.workers_number);
     let job = Arc::new(Job {
-        broker: broker.clone(),
+        dependency: Dependency::new(broker.name()),
+        broker,
         bar: progress::messages(load.total()),
         load,
         buffer: usize::try_from(arguments.buffer_size)?,
         counts: arguments.count_out.is_some(),
-        dependency: Dependency::new("rabbitmq"),
         stop,
     });
     let start = Instant::now();
-    let done = publish_all(&job, arguments.workers_number).await;
+    let done = publish_all(&job, publishers).await;
     job.bar.finish_and_clear();
     let Published { messages, totals } = done?;
     if let Some(file) = &arguments.count_out {
@@ -90,20 +90,25 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// Events need routing keys, and an exchange that delivers by them.
-fn check_format(arguments: &Populate, broker: &RabbitmqSettings) -> Result<(), Fault> {
-    if arguments.format != Format::Event {
-        return Ok(());
-    }
-    if arguments.from.is_some() {
-        let problem = "the lines of a file have no routing keys: publish them with --format pulse";
-        return Err(Fault::new("--from", problem));
-    }
-    if broker.exchange.is_none() {
-        let instead = "publish --format pulse, which needs no exchange";
-        return Err(Fault::lacking("RABBITMQ_EXCHANGE", "app populate --format event", instead));
-    }
-    Ok(())
+/// What reads the messages of the format; that of the settings reads pulses of a file.
+fn decoder(arguments: &Populate, settings: &Settings) -> Result<Decoder, Fault> {
+    let mapping = match arguments.format {
+        Format::Pulse => None,
+        Format::Event => Some("event"),
+        Format::Purchase => Some("purchase"),
+        Format::Task => Some("task"),
+    };
+    let decoder = settings.decoder(&settings.ledger());
+    let format = match mapping {
+        None if arguments.from.is_some() => return Ok(decoder),
+        None => decode::Format::Pulse,
+        Some(name) => {
+            let mapping = mappings::find(name, Path::new("."))
+                .map_err(|error| Fault::new("--format", format!("{name} has no mapping: {error:?}")))?;
+            decode::Format::Mapping(Arc::new(mapping))
+        }
+    };
+    Ok(Decoder { format, ..decoder })
 }
 
 fn making(arguments: &Populate, seed: u64) -> Making {
@@ -111,12 +116,17 @@ fn making(arguments: &Populate, seed: u64) -> Making {
     match arguments.format {
         Format::Pulse => Making::Pulses(Recipe { seed, tenants, skus, start, hours, items, duplicates }),
         Format::Event => Making::Events(EventRecipe { seed, users: tenants, duplicates }),
+        Format::Purchase => {
+            let (trainers, trainings) = (tenants, skus);
+            Making::Purchases(PurchaseRecipe { seed, trainers, trainings, start, hours, duplicates })
+        }
+        Format::Task => Making::Tasks(TaskRecipe { seed, customers: tenants }),
     }
 }
 
 /// What all publishers share.
 struct Job {
-    broker: RabbitmqSettings,
+    broker: Broker,
     load: Arc<Load>,
     buffer: usize,
     counts: bool,
@@ -151,13 +161,13 @@ async fn publish_all(job: &Arc<Job>, publishers: u16) -> anyhow::Result<Publishe
 /// Publishes with a connection of its own until there is nothing left, or until the program is to stop.
 async fn publish(job: Arc<Job>) -> anyhow::Result<Published> {
     let work = async {
-        let channel = job.dependency.hold(|| RabbitmqPublisher::connect(&job.broker)).await?;
+        let publisher = job.dependency.hold(|| job.broker.connect()).await?;
         let mut published = Published::default();
         while !job.stop.is_cancelled() {
             let Some(Chunk { messages, fresh }) = job.load.next(job.buffer, clock::now()).await? else {
                 break;
             };
-            job.dependency.hold(|| channel.publish(messages.clone())).await?;
+            job.dependency.hold(|| publisher.publish(messages.clone())).await?;
             published.messages += messages.len() as u64;
             if job.counts {
                 for pulse in &fresh {
@@ -166,14 +176,14 @@ async fn publish(job: Arc<Job>) -> anyhow::Result<Published> {
             }
             job.bar.inc(messages.len() as u64);
         }
-        channel.close().await?;
+        publisher.close().await?;
         Ok(published)
     };
     select! {
         biased;
         published = work => published,
         () = ingest::give_up(&job.stop, &job.dependency) => {
-            anyhow::bail!("stopped while RabbitMQ was away: what was published is not known")
+            anyhow::bail!("stopped while {} was away: what was published is not known", job.broker.name())
         }
     }
 }
@@ -183,7 +193,7 @@ fn write_totals(file: &Path, totals: UsageTotals, format: Format) -> anyhow::Res
     let unfinished = file.with_added_extension("unfinished");
     let out = BufWriter::new(File::create(&unfinished)?);
     match format {
-        Format::Pulse => {
+        Format::Pulse | Format::Purchase | Format::Task => {
             let mut out = Renderer::new(out, Layout::Csv, false)?;
             for (key, total) in totals {
                 out.row(&key, total, Status::Billed)?;

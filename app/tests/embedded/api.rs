@@ -9,13 +9,13 @@ use std::{
 };
 
 /// A service and where it listens.
-struct Api {
-    service: Running,
-    addr: String,
+pub(crate) struct Api {
+    pub(crate) service: Running,
+    pub(crate) addr: String,
 }
 
 impl Api {
-    fn start(folder: &Folder, name: &str) -> Self {
+    pub(crate) fn start(folder: &Folder, name: &str) -> Self {
         let service = folder.start(name, &["--standalone", "--log-format", "json"], &[]);
         service.wait_for_log("listening");
         let log = service.log();
@@ -42,7 +42,7 @@ impl Api {
         (status, serde_json::from_str(body).unwrap_or_else(|_| Value::from(body)))
     }
 
-    fn log_in(&self, password: &str) -> String {
+    pub(crate) fn log_in(&self, password: &str) -> String {
         let body = json!({"username": "admin", "password": password}).to_string();
         let (status, answer) = self.call("POST", "/api/v1/login", "", &body);
         assert_eq!(status, 200, "{answer}");
@@ -51,7 +51,7 @@ impl Api {
 }
 
 /// The password that the service printed, if it made one.
-fn password(service: &Running) -> Option<String> {
+pub(crate) fn password(service: &Running) -> Option<String> {
     let out = service.out();
     let rest = out.split("with the password ").nth(1)?;
     rest.split(' ').next().map(str::to_owned)
@@ -139,6 +139,14 @@ fn webhooks_of_payments_are_counted_once() {
     });
     let billed = folder.billed();
     assert!(billed.contains("payments,invoice,NGN,2026-01-10T12:00:00Z,5000,1"), "{billed}");
+    // The mapping of this name makes the same pulse of it: anything else would be refused as a conflict.
+    folder.write("payments.ndjson", payment("5000"));
+    let again = folder.run_with(&["ingest", "payments.ndjson"], &[("PULSE_FORMAT", "payment")], "");
+    assert!(
+        again.out.starts_with("1 lines read, 0 pulses counted, 1 duplicates, 0 rejected"),
+        "{}",
+        again.out
+    );
 }
 
 #[test]

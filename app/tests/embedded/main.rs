@@ -6,5 +6,7 @@ mod folder;
 mod inbox;
 mod ingesting;
 mod json_ledger;
+#[cfg(feature = "servers")]
+mod openapi;
 mod standalone;
 mod usage_and_settings;

@@ -16,9 +16,22 @@ pub(super) struct Reading {
     pub(super) occurred_at: Option<Timestamp>,
 }
 
+/// What an event was read as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadAs {
+    /// A native pulse.
+    Pulse,
+    /// A `CloudEvent` whose data has the fields of a pulse.
+    CloudEvent,
+    /// A message of the mapping's shape.
+    Mapping,
+}
+
 /// One event as the archive keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
+    /// What it was read as: where that is not the mapping, it has none of its columns.
+    pub read_as: ReadAs,
     /// Who is billed.
     pub tenant: TenantId,
     /// What was used.
@@ -60,6 +73,7 @@ impl Reading {
     /// The event, where the archive can hold it.
     pub(super) fn into_event(
         self,
+        read_as: ReadAs,
         columns: Vec<ColumnValue>,
         received_at: Timestamp,
     ) -> Result<Event, Rejection> {
@@ -73,6 +87,7 @@ impl Reading {
             return Err(Rejection::new(Reason::OutOfRange, detail));
         }
         Ok(Event {
+            read_as,
             tenant: self.tenant,
             product_sku: self.product_sku,
             use_unity: self.use_unity,

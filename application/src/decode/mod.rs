@@ -8,19 +8,24 @@ pub mod mapping;
 mod object;
 mod pulse;
 
-use crate::ports::Delivery;
+use crate::ports::{Delivery, Envelope};
 use cloud_events::Form;
 use domain::{Pulse, Reason, Rejection, check_file_name};
 use event::Reading;
 use mapping::{ColumnValue, Mapping, Message};
 use std::{ops::Range, sync::Arc, time::Duration};
 
-pub use event::Event;
+pub use event::{Event, ReadAs};
+
+/// The header by which a message says what it is, whatever the format of the others: [`NATIVE`] and nothing else.
+pub const HEADER_FORMAT: &str = "pulse-format";
+/// Native pulses, or `CloudEvents` that say so themselves.
+pub const NATIVE: &str = "pulse";
 
 /// What to make of messages.
 #[derive(Clone, Debug)]
 pub struct Decoder {
-    /// What the messages are, where they do not say themselves that they are `CloudEvents`.
+    /// What the messages are, where they do not say themselves that they are `CloudEvents`, or native ([`HEADER_FORMAT`]).
     pub format: Format,
     /// Whether pulses count that carry nothing to know them by.
     pub anonymous: Anonymous,
@@ -134,36 +139,24 @@ impl Decoder {
     /// Events are what pulses are, with what the archive keeps beside it, and their amount may be zero.
     pub fn decode_events(&self, delivery: &Delivery, out: &mut Vec<Item<Event>>) {
         self.each(delivery, out, |reading, form, text| {
-            let columns = self.columns_of(delivery, form, text)?;
-            reading.into_event(columns, delivery.received_at)
+            let (read_as, columns) = match (self.format(&delivery.envelope), form) {
+                (Format::Mapping(mapping), _) if form == Form::Plain || mapping.reads_cloud_events => {
+                    (ReadAs::Mapping, self.columns_of(delivery, form, text)?)
+                }
+                (_, Form::Plain) => (ReadAs::Pulse, Vec::new()),
+                _ => (ReadAs::CloudEvent, Vec::new()),
+            };
+            reading.into_event(read_as, columns, delivery.received_at)
         });
     }
 
     /// The mapping, where messages are of another shape.
     #[must_use]
-    pub fn mapping(&self) -> Option<&Mapping> {
+    pub fn mapping(&self) -> Option<&Arc<Mapping>> {
         match &self.format {
             Format::Mapping(mapping) => Some(mapping),
             Format::Pulse | Format::CloudEvents => None,
         }
-    }
-
-    /// The format by its name.
-    #[must_use]
-    pub fn format_name(&self) -> &str {
-        match &self.format {
-            Format::Pulse => "pulse",
-            Format::CloudEvents => "cloudevents",
-            Format::Mapping(mapping) => &mapping.name,
-        }
-    }
-
-    /// The names of the columns that the archive keeps, in their order.
-    #[must_use]
-    pub fn column_names(&self) -> Vec<Box<str>> {
-        self.mapping().map_or_else(Vec::new, |mapping| {
-            mapping.columns.iter().map(|column| column.name.clone()).collect()
-        })
     }
 
     /// A verdict for each item, made from what it says.
@@ -202,8 +195,13 @@ impl Decoder {
         Ok((form, items))
     }
 
+    fn format(&self, envelope: &Envelope) -> &Format {
+        let is_native = envelope.headers.iter().any(|(name, value)| name == HEADER_FORMAT && value == NATIVE);
+        if is_native { &Format::Pulse } else { &self.format }
+    }
+
     fn form(&self, delivery: &Delivery) -> Result<Form, Rejection> {
-        Ok(match (Form::announced(&delivery.envelope)?, &self.format) {
+        Ok(match (Form::announced(&delivery.envelope)?, self.format(&delivery.envelope)) {
             (Form::Plain, Format::CloudEvents) => Form::Structured,
             (Form::Plain, Format::Mapping(mapping)) if mapping.reads_cloud_events => Form::Structured,
             (form, _) => form,
@@ -230,7 +228,7 @@ impl Decoder {
         anonymous: Anonymous,
     ) -> Result<Reading, Rejection> {
         let Delivery { envelope, received_at, .. } = delivery;
-        match (form.event(envelope, text)?, &self.format) {
+        match (form.event(envelope, text)?, self.format(envelope)) {
             (None, Format::Mapping(mapping)) => {
                 let mut message = Message::plain(text, envelope)?;
                 mapping.read(&mut message, index, *received_at, self, anonymous)
@@ -250,6 +248,13 @@ impl Decoder {
     /// # Errors
     /// Why the item cannot be archived: it is not of the mapping's shape, or could not be taken apart.
     pub fn columns(&self, delivery: &Delivery, item: &Item) -> Result<Vec<ColumnValue>, Rejection> {
+        let Format::Mapping(mapping) = &self.format else { return Ok(Vec::new()) };
+        let native = |name| {
+            Rejection::new(Reason::Malformed, format!("a native pulse is no message of the mapping {name}"))
+        };
+        if *self.format(&delivery.envelope) == Format::Pulse {
+            return Err(native(&mapping.name));
+        }
         let form = self.form(delivery)?;
         self.columns_of(
             delivery,

@@ -106,8 +106,7 @@ impl Effect for ArchiveWriter {
                     item: origin.item.unwrap_or_default(),
                     delivery,
                     source: &origin.route().source_name,
-                    format: &origin.route().format,
-                    column_names: &origin.route().column_names,
+                    mapping: origin.route().mapping.as_deref(),
                 }
             })
             .collect();

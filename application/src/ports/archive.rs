@@ -1,7 +1,7 @@
 //! Where every event is kept as it came.
 
 use super::{Delivery, PortError};
-use crate::decode::Event;
+use crate::decode::{Event, mapping::Mapping};
 use async_trait::async_trait;
 
 /// One event, what its message said, and where it was.
@@ -19,10 +19,8 @@ pub struct ArchivedEvent<'a> {
     pub delivery: &'a Delivery,
     /// The name of the source.
     pub source: &'a str,
-    /// What its message was read as: `pulse`, `cloudevents`, or the name of a mapping.
-    pub format: &'a str,
-    /// The names of its columns, in their order.
-    pub column_names: &'a [Box<str>],
+    /// The mapping of its source, which names the columns of an event that was read as one of its messages.
+    pub mapping: Option<&'a Mapping>,
 }
 
 /// Keeps events for people who ask questions.

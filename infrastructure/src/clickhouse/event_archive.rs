@@ -2,7 +2,7 @@
 
 use super::{CALL_LIMIT, ClickhouseArchive, error::port_error, within};
 use application::{
-    decode::mapping::ColumnValue,
+    decode::{ReadAs, mapping::ColumnValue},
     ports::{ArchivedEvent, EventArchive, PortError},
 };
 use async_trait::async_trait;
@@ -63,10 +63,15 @@ fn token(events: &[ArchivedEvent<'_>]) -> String {
 }
 
 fn row<'a>(archived: &ArchivedEvent<'a>) -> EventRow<'a> {
-    let ArchivedEvent { key, event, body, item, delivery, source, format, column_names } = *archived;
+    let ArchivedEvent { key, event, body, item, delivery, source, mapping } = *archived;
     let envelope = &delivery.envelope;
     let (identity_kind, identity) = identity(event.identity.as_ref());
-    let columns = column_names.iter().zip(&event.columns);
+    let (format, columns) = match (event.read_as, mapping) {
+        (ReadAs::Mapping, Some(mapping)) => (&*mapping.name, mapping.columns.as_slice()),
+        (ReadAs::CloudEvent, _) => ("cloudevents", &[][..]),
+        _ => ("pulse", &[][..]),
+    };
+    let columns = columns.iter().zip(&event.columns);
     EventRow {
         tenant: event.tenant.as_str(),
         product_sku: event.product_sku.as_str(),
@@ -78,7 +83,7 @@ fn row<'a>(archived: &ArchivedEvent<'a>) -> EventRow<'a> {
         identity,
         event_key: key,
         format,
-        columns: columns.filter_map(|(name, value)| Some((&**name, text(value)?))).collect(),
+        columns: columns.filter_map(|(column, value)| Some((&*column.name, text(value)?))).collect(),
         source,
         log: delivery.log.as_ref().map_or("", |reading| reading.log.as_str()),
         offset: delivery.log.as_ref().map(|_| delivery.sequence),

@@ -2,7 +2,7 @@
 
 use axum::{Json, Router, routing::get};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -45,11 +45,24 @@ impl Modify for Bearer {
 
 /// The routes of the document.
 pub(super) fn routes<S: Clone + Send + Sync + 'static>(document: &Document) -> Router<S> {
-    let document = serde_json::to_value(document).unwrap_or_default();
+    let mut document = serde_json::to_value(document).unwrap_or_default();
+    let operations = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
+    for operation in operations.filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
+        let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+        parameters.into_iter().flatten().for_each(never_null);
+    }
     let page = page(&document).into_string();
     Router::new()
         .route("/openapi.json", get(move || async { Json(document) }))
         .route("/docs", get(move || async { axum::response::Html(page) }))
+}
+
+/// A parameter may be left out, which is not the same as being null.
+fn never_null(parameter: &mut Value) {
+    let kind = &mut parameter["schema"]["type"];
+    if let Some(word) = kind.as_array().and_then(|kinds| kinds.iter().find(|kind| *kind != "null")) {
+        *kind = word.clone();
+    }
 }
 
 const STYLE: &str = "\

@@ -52,8 +52,10 @@ pub(super) struct Keys {
 #[serde(deny_unknown_fields)]
 pub(super) struct KeyWish {
     /// For people: 1 to 256 bytes.
+    #[schema(min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     name: String,
     /// `ingest` to send pulses, `read` to ask what was used.
+    #[schema(pattern = "^(ingest|read)$")]
     scope: String,
 }
 

@@ -44,7 +44,11 @@ pub(super) struct IssuedToken {
         (status = 200, description = "A token.", body = LoggedIn),
         (status = 400, description = "Not JSON.", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 401, description = "Wrong name or password.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 413, description = "Too many bytes.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 415, description = "Not application/json.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 422, description = "A field is missing or wrong.", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 429, description = "Too many attempts; see Retry-After.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 503, description = "Too many logins at once, or no answer in time; see Retry-After.", body = ProblemDetails, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn login(

@@ -17,7 +17,10 @@ use serde::Serialize;
 use serde_json::json;
 use std::{io::Read, sync::Arc};
 use tokio::{sync::OwnedSemaphorePermit, task::spawn_blocking};
-use utoipa::ToSchema;
+use utoipa::{
+    ToSchema,
+    openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type},
+};
 use uuid::Uuid;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -33,6 +36,54 @@ const MEDIA_TYPES: [&str; 7] = [
     "application/cloudevents+json",
     "application/cloudevents-batch+json",
 ];
+
+/// One pulse, or an array of them.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it describes what the decoder reads")]
+pub(super) enum Pulses {
+    One(NativePulse),
+    Many(ManyPulses),
+}
+
+#[derive(ToSchema)]
+#[schema(min_items = 1)]
+#[expect(dead_code, reason = "it describes what the decoder reads")]
+pub(super) struct ManyPulses(Vec<NativePulse>);
+
+/// How much a tenant used of a product. Fields beside these are allowed and ignored; none may come twice.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what the decoder reads")]
+pub(super) struct NativePulse {
+    /// Names the pulse: sent again with the same id it counts once. No field and null are the same.
+    #[schema(min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    id: Option<String>,
+    /// Who used it: 1 to 256 bytes.
+    #[schema(min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    tenant: String,
+    /// What was used: 1 to 256 bytes.
+    #[schema(min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    product_sku: String,
+    /// Greater than zero, below 10^16, exact to nine decimals: a number, or its digits as a string.
+    #[schema(schema_with = used_amount)]
+    used_amount: String,
+    /// In what it is measured: 1 to 256 bytes. `unit` is another name of this field.
+    #[schema(min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    use_unity: String,
+    /// When, in RFC 3339; otherwise it counts in the hour in which it arrives.
+    #[schema(format = DateTime)]
+    occurred_at: Option<String>,
+}
+
+fn used_amount() -> Schema {
+    let number = ObjectBuilder::new()
+        .schema_type(Type::Number)
+        .exclusive_minimum(Some(0))
+        .maximum(Some(9_999_999_999_999_999_i64));
+    let digits =
+        ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[0-9]{1,16}([.][0-9]{1,9})?$"));
+    OneOfBuilder::new().item(number).item(digits).into()
+}
 
 /// What became of a body of pulses.
 #[derive(Serialize, ToSchema)]
@@ -103,13 +154,12 @@ impl FromRequestParts<HttpState> for Place {
     tag = "pulses",
     security(("bearer" = ["ingest"])),
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "Up to 128 visible characters; names this body for repetitions of it."),
-        ("Content-Encoding" = Option<String>, Header, description = "`gzip` or nothing."),
+        ("Idempotency-Key" = Option<String>, Header, description = "Up to 128 visible characters; names this body for repetitions of it.", min_length = 1, max_length = 128, pattern = "^[!-~]*$"),
     ),
     request_body(
         content_type = "application/json",
-        description = "`{\"id\",\"tenant\",\"product_sku\",\"used_amount\",\"use_unity\",\"occurred_at\"}` or an array of them; also application/x-ndjson, application/cloudevents+json, application/cloudevents-batch+json.",
-        content = serde_json::Value,
+        description = "A pulse or an array of them, plain or with `Content-Encoding: gzip`; also one a line as application/x-ndjson, application/cloudevents+json, application/cloudevents-batch+json.",
+        content = inline(Pulses),
     ),
     responses(
         (status = 202, description = "Everything accepted is durable.", body = Verdicts),
@@ -164,9 +214,12 @@ fn envelope(caller: &Caller, headers: &HeaderMap) -> Result<Envelope, Problem> {
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    let key = value.to_str().ok().filter(|key| (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()));
+    let visible = |key: &&str| key.bytes().all(|byte| byte.is_ascii_graphic());
+    let short = |key: &&str| (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len());
+    let key = value.to_str().ok().filter(visible).filter(short);
     key.map(Some).ok_or_else(|| {
-        let detail = format!("Idempotency-Key must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible characters");
+        let detail =
+            format!("Idempotency-Key must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible characters of ASCII");
         Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail).of_field("Idempotency-Key")
     })
 }

@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 const LIMIT_MAX: u32 = 1_000;
+/// The last page of the longest list that there can be, and then some.
+const PAGE_MAX: u64 = 1_000_000_000_000;
 
 /// Which totals, and how many of them.
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -28,7 +30,7 @@ const LIMIT_MAX: u32 = 1_000;
 pub(super) struct PageQuery {
     /// Which page, from 1.
     #[serde(default = "first_page")]
-    #[param(minimum = 1, default = 1)]
+    #[param(minimum = 1, maximum = 1_000_000_000_000_i64, default = 1)]
     page: u64,
     /// How many totals a page has: 1 to 1000.
     #[serde(default = "default_limit")]
@@ -38,14 +40,19 @@ pub(super) struct PageQuery {
     #[serde(default)]
     pending: bool,
     /// Only this tenant.
+    #[param(min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     tenant: Option<String>,
     /// Only this product.
+    #[param(min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     product_sku: Option<String>,
     /// Only this unit.
+    #[param(min_length = 1, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     use_unity: Option<String>,
     /// Only hours from this one on: a date, or a full hour in RFC 3339.
+    #[param(min_length = 10, example = "2026-01-01")]
     from: Option<String>,
     /// Only hours before this one.
+    #[param(min_length = 10, example = "2026-01-01")]
     to: Option<String>,
 }
 
@@ -148,13 +155,13 @@ pub(super) async fn list(
 ) -> Result<Json<TotalsPage>, Problem> {
     let Query(PageQuery { page, limit, pending, tenant, product_sku, use_unity, from, to }) = query?;
     let filter = Wanted { tenant, product_sku, use_unity, from, to }.filter()?;
-    if page == 0 {
-        return Err(Problem::invalid("page", "page begins with 1"));
+    if !(1..=PAGE_MAX).contains(&page) {
+        return Err(Problem::invalid("page", format!("page must be 1 to {PAGE_MAX}")));
     }
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(Problem::invalid("limit", format!("limit must be 1 to {LIMIT_MAX}")));
     }
-    let skip = (page - 1).saturating_mul(u64::from(limit));
+    let skip = (page - 1) * u64::from(limit);
     let found = query_usage(&state).page(&filter, skip, limit, pending).await?;
     let data = found.entries.into_iter().map(HourlyTotal::from).collect();
     Ok(Json(TotalsPage { data, page, limit, total: found.total }))

@@ -81,7 +81,7 @@ pub(super) struct Taken {
     tag = "webhooks",
     security(()),
     params(
-        ("source" = String, Path, description = "Who sends: `payments`."),
+        ("source" = String, Path, description = "Who sends: `payments`.", pattern = "^payments$"),
         ("X-Webhook-Signature" = Option<String>, Header, description = "`sha256=` and the HMAC of the raw body."),
     ),
     request_body(content = inline(Payment<'static>), content_type = "application/json"),
@@ -208,6 +208,7 @@ fn check(state: &HttpState, delivery: &Delivery) -> Result<(), Problem> {
 #[into_params(parameter_in = Query)]
 pub(super) struct EventsQuery {
     /// Only with this status: `received`, `processing`, `done` or `failed`.
+    #[param(pattern = "^(received|processing|done|failed)$")]
     status: Option<String>,
     /// Only of this source: `payments`, or `pulses` for what was posted to the API.
     source: Option<String>,
