@@ -59,7 +59,6 @@ pub(crate) struct Backends {
     /// Its shards.
     pub(crate) shards: Arc<dyn AccumulatorShards>,
     /// How far they have counted logs.
-    #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "only Kafka is a log"))]
     pub(crate) positions: Arc<dyn LogPositions>,
     /// Their generations.
     pub(crate) generations: Arc<dyn GenerationStore>,

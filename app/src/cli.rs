@@ -32,6 +32,7 @@ Examples:
   app --standalone                           everything on one embedded file, no server needed
   app --worker                               count from RabbitMQ into Redis
   app --cron                                 move what was counted to PostgreSQL, hourly
+  app --archive                              keep every raw event in ClickHouse
   app --api                                  take pulses and answer questions over HTTP
   app --worker --cron --api                  all of them in one process
   app --worker --until-idle 5s               take what is there, flush it, stop
@@ -54,6 +55,10 @@ pub(crate) struct Modes {
     #[arg(long)]
     pub(crate) cron: bool,
 
+    /// Keep every raw event in ClickHouse, from a queue or a group of its own; runs in a process of its own.
+    #[arg(long, group = "taking", conflicts_with_all = ["cron", "api"])]
+    pub(crate) archive: bool,
+
     /// Answer over HTTP on HTTP_ADDR: pulses in, usage out, webhooks, and their documentation at /docs.
     #[arg(long)]
     pub(crate) api: bool,
@@ -70,7 +75,7 @@ pub(crate) struct Modes {
 impl Modes {
     /// Whether any mode was asked for.
     pub(crate) const fn any(self) -> bool {
-        self.worker || self.cron || self.api || self.standalone
+        self.worker || self.cron || self.archive || self.api || self.standalone
     }
 }
 
@@ -118,7 +123,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example:
   app flush && app usage --billed")]
     Flush,
-    /// Create or upgrade the tables of the ledger, and return. The modes do it at their start too.
+    /// Create or upgrade the tables of the ledger, and of the archive where one is set, and return. The modes do it at their start too.
     #[command(after_help = "Example:
   LEDGER_URL=postgres://pulse:pulse@127.0.0.1/pulse app migrate")]
     Migrate,

@@ -1,6 +1,7 @@
 //! The ingestor's one program: flags, settings, wiring, signals, exit codes.
 
 mod api;
+mod archive;
 mod backends;
 mod cli;
 mod clock;
@@ -82,6 +83,7 @@ async fn run_until_stopped(modes: Modes, command: Option<Command>, settings: Set
     let mut signals = JoinSet::new();
     signals.spawn(signals::watch(stop.clone()));
     match command {
+        None if modes.archive => archive::run(modes, &settings, stop).await,
         None => service::run(modes, settings, stop).await,
         Some(Command::Ingest(arguments)) => ingest::run(arguments, &settings, stop).await,
         Some(Command::Usage(arguments)) => {
@@ -123,6 +125,9 @@ async fn migrate(settings: &Settings) -> anyhow::Result<()> {
     let ledger = settings.ledger();
     patiently(Dependency::new("ledger").hold(|| ledger.open(&settings.counting, true))).await?;
     writeln!(io::stdout(), "the tables of {ledger} are up to date")?;
+    if let Some(archive) = patiently(archive::migrate(settings)).await? {
+        writeln!(io::stdout(), "the tables of {archive} are up to date")?;
+    }
     Ok(())
 }
 

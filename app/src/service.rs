@@ -12,6 +12,7 @@ use anyhow::Context;
 use application::{
     decode::{Decoder, Format},
     ingest::{IngestPulses, Limits, Route, Tally},
+    ports::LogPositions,
     retry::Dependency,
 };
 use domain::AccumulatorId;
@@ -229,13 +230,8 @@ impl fmt::Display for Source {
 impl Source {
     fn route(&self, decoder: Decoder, backends: &Backends) -> anyhow::Result<Route> {
         match self {
-            Self::Rabbitmq(broker) => Ok(Route {
-                name: "rabbitmq".to_owned(),
-                source: Arc::new(RabbitmqSource::new(broker.clone())),
-                dead_letters: Arc::new(RabbitmqDeadLetters::new(broker.clone())),
-                decoder,
-            }),
-            Self::Kafka(kafka) => kafka_route(kafka, decoder, backends),
+            Self::Rabbitmq(broker) => Ok(rabbitmq_route(broker, decoder)),
+            Self::Kafka(kafka) => kafka_route(kafka, decoder, Arc::clone(&backends.positions)),
             // Its events are of one shape, whatever the brokers bring.
             Self::Inbox(reading) => {
                 inbox_route(backends, Decoder { format: Format::Pulse, ..decoder }, *reading)
@@ -244,22 +240,37 @@ impl Source {
     }
 }
 
+/// The queue of the broker, and its dead letters.
+pub(crate) fn rabbitmq_route(broker: &RabbitmqSettings, decoder: Decoder) -> Route {
+    Route {
+        name: "rabbitmq".to_owned(),
+        source: Arc::new(RabbitmqSource::new(broker.clone())),
+        dead_letters: Arc::new(RabbitmqDeadLetters::new(broker.clone())),
+        decoder,
+    }
+}
+
+/// The topic, and its dead letters.
 #[cfg(feature = "kafka")]
-fn kafka_route(kafka: &Kafka, decoder: Decoder, backends: &Backends) -> anyhow::Result<Route> {
+pub(crate) fn kafka_route(
+    kafka: &Kafka,
+    decoder: Decoder,
+    positions: Arc<dyn LogPositions>,
+) -> anyhow::Result<Route> {
     use infrastructure::kafka::{KafkaDeadLetters, KafkaSettings, KafkaSource};
     let Kafka { brokers, topic, group, dead_letter_topic } = kafka.clone();
     let settings = KafkaSettings { brokers, topic, group, dead_letter_topic };
     Ok(Route {
         name: "kafka".to_owned(),
         dead_letters: Arc::new(KafkaDeadLetters::new(&settings)?),
-        source: Arc::new(KafkaSource::new(settings, Arc::clone(&backends.positions))),
+        source: Arc::new(KafkaSource::new(settings, positions)),
         decoder,
     })
 }
 
 /// The settings refuse it before.
 #[cfg(not(feature = "kafka"))]
-fn kafka_route(_: &Kafka, _: Decoder, _: &Backends) -> anyhow::Result<Route> {
+pub(crate) fn kafka_route(_: &Kafka, _: Decoder, _: Arc<dyn LogPositions>) -> anyhow::Result<Route> {
     anyhow::bail!("this build has no Kafka (feature kafka)")
 }
 

@@ -7,7 +7,8 @@
 //! The source is told where a log begins before anything of it is delivered. So a log that was counted and that the source
 //! knows nothing of is not what it was, and what a new log has lost before it was first read is no loss later on.
 
-use crate::ports::LogReading;
+use crate::ports::{LogPositions, LogReading, PortError};
+use async_trait::async_trait;
 use domain::{LogName, LogPosition};
 
 /// What the source says of a log.
@@ -103,7 +104,19 @@ pub enum LogFault {
     },
 }
 
-/// Where to begin, given how far each shard has counted the log.
+/// The positions of a store that has none, because it knows everything that it keeps by itself: what the source believes
+/// is believed.
+pub struct SourceDecides;
+
+#[async_trait]
+impl LogPositions for SourceDecides {
+    async fn positions(&self, _: &LogName) -> Result<Vec<LogPosition>, PortError> {
+        Ok(Vec::new())
+    }
+}
+
+/// Where to begin, given how far each shard has counted the log. Where there are no shards, it is where the source was
+/// settled.
 ///
 /// # Errors
 /// See [`LogFault`].
@@ -114,7 +127,7 @@ pub fn open_log(log: LogName, counted: &[LogPosition], extent: LogExtent) -> Res
     if reached > LogPosition::before(end) {
         return Err(LogFault::Shorter { log, end, reached });
     }
-    let lowest = counted.iter().copied().min().unwrap_or_default();
+    let lowest = counted.iter().copied().min().unwrap_or(reached);
     let Some(settled) = settled else {
         if reached > LogPosition::START {
             return Err(LogFault::Forgotten { log, counted: lowest, reached });
@@ -214,6 +227,15 @@ mod tests {
         let fault = open_log(log, &counted, LogExtent { begin: 10, end: 90, settled: NEVER }).unwrap_err();
         assert!(fault.to_string().contains("move the group to offset 50;"), "{fault}");
         assert_eq!(open(&[(63, 0), (50, 2)], 10, 90, settled(50, 0)), Ok((50, 50)));
+    }
+
+    #[test]
+    fn without_shards_the_source_is_believed_and_what_it_lost_is_noticed() {
+        assert_eq!(open(&[], 10, 90, NEVER), Ok((10, 0)));
+        assert_eq!(open(&[], 10, 90, settled(50, 0)), Ok((50, 50)));
+        assert_eq!(open(&[], 50, 90, settled(50, 10)), Ok((50, 50)));
+        assert_eq!(open(&[], 51, 90, settled(50, 0)), Err("deleted"));
+        assert_eq!(open(&[], 0, 49, settled(50, 0)), Err("shorter"));
     }
 
     #[test]

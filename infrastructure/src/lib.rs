@@ -1,5 +1,7 @@
 //! How the ingestor talks to the world: one folder a technology, one file a port that it implements.
 
+#[cfg(feature = "clickhouse")]
+pub mod clickhouse;
 pub mod file;
 pub mod http;
 pub mod inbox;

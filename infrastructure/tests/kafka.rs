@@ -2,6 +2,8 @@
 #![cfg(feature = "kafka")]
 #![expect(clippy::unwrap_used, reason = "a test fails where something is not as it should be")]
 
+#[path = "kafka/archiving.rs"]
+mod archiving;
 #[path = "kafka/contract.rs"]
 mod contract;
 #[path = "kafka/counting.rs"]

@@ -1,5 +1,6 @@
 //! The settings: read once, checked all together, and typed from here on.
 
+mod archive;
 mod environment;
 mod fault;
 mod http;
@@ -10,6 +11,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use archive::Archive;
 pub(crate) use environment::Environment;
 pub(crate) use fault::{Fault, Faults};
 pub(crate) use http::Http;
@@ -57,6 +59,8 @@ pub(crate) struct Settings {
     rabbitmq: Option<RabbitmqSettings>,
     /// The topic, where brokers are configured.
     kafka: Option<Kafka>,
+    /// Where raw events are kept.
+    pub(crate) archive: Archive,
     /// The Redis, where one is configured.
     redis: Option<Redis>,
     /// The ledger, where one is configured.
@@ -192,6 +196,7 @@ impl Settings {
             inbox: InboxChoice::read(reader),
             rabbitmq: read_rabbitmq(reader),
             kafka: Kafka::read(reader),
+            archive: Archive::read(reader),
             redis: Redis::read(reader),
             ledger: LedgerChoice::read(reader),
             embedded: reader.required("PULSE_DB", |text| Some(PathBuf::from(text))),
@@ -205,6 +210,7 @@ impl Settings {
             let remedy = "names kafka, and this build has no Kafka: build it with `--features kafka`";
             reader.fault("PULSE_SOURCES", remedy);
         }
+        settings.check_archive(reader);
         if settings.counting.dedupe == Dedupe::Offset && !settings.sources.contains(&SourceKind::Kafka) {
             reader.fault("PULSE_DEDUPE", "is offset, and PULSE_SOURCES names no log: a queue has no offsets");
         }

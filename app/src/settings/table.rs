@@ -23,6 +23,7 @@ const COUNTING: &str = "Counting";
 const RABBITMQ: &str = "RabbitMQ";
 const KAFKA: &str = "Kafka";
 const INBOX: &str = "Inbox";
+const ARCHIVE: &str = "Archive";
 const STORES: &str = "Stores";
 const HTTP: &str = "HTTP";
 const LOGS: &str = "Logs";
@@ -314,6 +315,54 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
               by its event id; failed ones are kept until a person has dealt with them. The cron removes them hourly.",
     },
     Definition {
+        name: "CLICKHOUSE_URL",
+        group: ARCHIVE,
+        default: None,
+        allowed: "http://USER:PASSWORD@HOST:PORT/DATABASE, or https:// for TLS",
+        example: "http://pulse:pulse@127.0.0.1:8123/pulse",
+        secret: true,
+        doc: "Where `app --archive` keeps every raw event: the HTTP interface of ClickHouse. The database is made where it does not \
+              exist, and is `default` where none is named (docs/archive.md).",
+    },
+    Definition {
+        name: "ARCHIVE_QUEUE",
+        group: ARCHIVE,
+        default: None,
+        allowed: "a name of 1 to 255 bytes, other than RABBITMQ_QUEUE and RABBITMQ_DEAD_LETTER_QUEUE",
+        example: "pulses.archive",
+        secret: false,
+        doc: "The queue that the archive takes messages from, so that the worker has its own copy. It is declared and bound like \
+              RABBITMQ_QUEUE. Where it is not set, it is RABBITMQ_QUEUE with `.archive` behind, which RABBITMQ_EXCHANGE must feed.",
+    },
+    Definition {
+        name: "ARCHIVE_GROUP",
+        group: ARCHIVE,
+        default: None,
+        allowed: "a name of 1 to 255 bytes, other than KAFKA_GROUP",
+        example: "pulse-ingestor-archive",
+        secret: false,
+        doc: "The consumer group of the archive. Where it is not set, it is KAFKA_GROUP with `-archive` behind.",
+    },
+    Definition {
+        name: "ARCHIVE_BATCH_SIZE",
+        group: ARCHIVE,
+        default: Some("4000"),
+        allowed: "a whole number from 1 to 32000",
+        example: "",
+        secret: false,
+        doc: "The most events in one insert. ClickHouse likes few and large ones. From RabbitMQ twice as many messages are taken \
+              ahead.",
+    },
+    Definition {
+        name: "ARCHIVE_BATCH_LINGER",
+        group: ARCHIVE,
+        default: Some("1s"),
+        allowed: "a duration from 0ms to 1m, such as 1s",
+        example: "",
+        secret: false,
+        doc: "How long a batch that is not full waits for more events.",
+    },
+    Definition {
         name: "REDIS_URL",
         group: STORES,
         default: None,
@@ -481,7 +530,7 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
 pub(crate) const LEDGER_ALIAS: &str = "DATABASE_URL";
 
 /// Names that belong to us but have no definition here: the alias, and what other parts of the product read.
-const RESERVED: &[&str] = &[LEDGER_ALIAS, "CLICKHOUSE_URL", "METRICS_ADDR"];
+const RESERVED: &[&str] = &[LEDGER_ALIAS, "METRICS_ADDR"];
 
 /// Every name that is not a typo.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {

@@ -126,9 +126,37 @@ fn a_name_that_is_nearly_ours_is_a_fault_and_any_other_is_left_alone() {
         ("HTTP_PROXY", "x"),
         ("HTTP_PORT", "80"),
         ("HOME", "/root"),
-        ("CLICKHOUSE_URL", "ours in another mode"),
+        ("METRICS_ADDR", "ours in another build"),
     ];
     assert!(load(&injected).is_ok());
+}
+
+#[test]
+fn the_archive_has_a_queue_and_a_group_of_its_own() {
+    let broker = ("RABBITMQ_URL", "amqp://host");
+    let settings = load(&[broker, ("RABBITMQ_EXCHANGE", "x"), ("KAFKA_BROKERS", "h:1")]).unwrap();
+    let queue = settings.archive_broker("x", "y").unwrap();
+    assert_eq!(
+        (&*queue.queue, queue.prefetch, queue.exchange.as_deref()),
+        ("pulses.archive", 8_000, Some("x"))
+    );
+    assert_eq!(settings.archive_kafka("x", "y").unwrap().group, "pulse-ingestor-archive");
+
+    let fault = load(&[broker]).unwrap().archive_broker("app --archive", "y").unwrap_err().to_string();
+    assert!(fault.contains("RABBITMQ_EXCHANGE") && fault.contains("ARCHIVE_QUEUE"), "{fault}");
+    let fed = load(&[broker, ("ARCHIVE_QUEUE", "q"), ("ARCHIVE_BATCH_SIZE", "32000")]).unwrap();
+    assert_eq!(
+        fed.archive_broker("x", "y").map(|broker| (broker.queue, broker.prefetch)),
+        Ok(("q".into(), 64_000))
+    );
+    assert!(
+        faults(&[broker, ("ARCHIVE_QUEUE", "pulses")])
+            .contains("ARCHIVE_QUEUE: is a queue that the worker uses")
+    );
+    assert!(
+        faults(&[("KAFKA_BROKERS", "h:1"), ("ARCHIVE_GROUP", "pulse-ingestor")])
+            .contains("ARCHIVE_GROUP: is the group")
+    );
 }
 
 #[test]
@@ -137,6 +165,7 @@ fn secrets_are_never_printed() {
         ("RABBITMQ_URL", "amqp://user:hunter2@host"),
         ("REDIS_URL", "redis://:hunter2@host"),
         ("LEDGER_URL", "postgres://user:hunter2@host/db"),
+        ("CLICKHOUSE_URL", "http://user:hunter2@host"),
     ])
     .unwrap();
     let stores = settings.stores("app --worker", "").unwrap();

@@ -6,6 +6,8 @@
 #![cfg(feature = "servers")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[cfg(feature = "clickhouse")]
+mod archive;
 mod bad_input;
 mod crashes;
 mod event_counter;

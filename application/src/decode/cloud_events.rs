@@ -1,16 +1,14 @@
 //! `CloudEvents` 1.0 in JSON: structured and batch mode in the body, binary mode in the headers.
 
 use super::{
-    Decoder,
+    Decoder, Reading,
     fields::{amount, check_age, id_text, invalid, name, name_text, required, shortened, string, time_text},
     object,
     pulse::WirePulse,
 };
 use crate::ports::Envelope;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use domain::{
-    HourWindow, ProductSku, Pulse, PulseIdentity, Reason, Rejection, TenantId, Timestamp, UsageUnit,
-};
+use domain::{ProductSku, PulseIdentity, Reason, Rejection, TenantId, Timestamp, UsageUnit};
 use std::{borrow::Cow, collections::HashMap};
 
 const VERSION: &str = "1.0";
@@ -205,21 +203,24 @@ fn hex(digit: u8) -> Option<u8> {
 }
 
 /// The pulse of an event whose data has the fields of one.
-pub(super) fn read(event: &Event<'_>, received_at: Timestamp, decoder: &Decoder) -> Result<Pulse, Rejection> {
+pub(super) fn read(
+    event: &Event<'_>,
+    received_at: Timestamp,
+    decoder: &Decoder,
+) -> Result<Reading, Rejection> {
     let tenant = name_text("subject", event.required("subject")?, TenantId::new)?;
     let occurred_at = event.attribute("time").map(|text| time_text("time", text)).transpose()?;
     if let Some(time) = occurred_at {
         check_age("time", time, received_at, decoder)?;
     }
     let wire = WirePulse::parse("the data of a pulse", event.data()?)?;
-    Ok(Pulse {
+    Ok(Reading {
         tenant,
         product_sku: name("data.product_sku", wire.product_sku, ProductSku::new)?,
         use_unity: name("data.use_unity", wire.use_unity, UsageUnit::new)?,
         amount: amount("data.used_amount", required("data.used_amount", wire.used_amount)?)?,
         identity: Some(event.identity()?),
         occurred_at,
-        hour: HourWindow::of(occurred_at.unwrap_or(received_at)),
     })
 }
 

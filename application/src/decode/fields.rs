@@ -72,7 +72,15 @@ pub(super) fn id_text(field: &str, text: &str) -> Result<Box<str>, Rejection> {
     Ok(text.into())
 }
 
-pub(super) fn amount(field: &str, value: &str) -> Result<Amount, Rejection> {
+/// How much an item says: what counts nothing may be told all the same.
+pub(super) enum Quantity {
+    /// More than nothing.
+    Some(Amount),
+    /// Zero, and the refusal of a pulse that says so.
+    Zero(Rejection),
+}
+
+pub(super) fn amount(field: &str, value: &str) -> Result<Quantity, Rejection> {
     match value.as_bytes().first() {
         Some(b'"') => amount_text(field, &string(field, value)?),
         Some(b'-' | b'0'..=b'9') => amount_text(field, value),
@@ -80,8 +88,8 @@ pub(super) fn amount(field: &str, value: &str) -> Result<Amount, Rejection> {
     }
 }
 
-pub(super) fn amount_text(field: &str, text: &str) -> Result<Amount, Rejection> {
-    Amount::parse(text).map_err(|error| {
+pub(super) fn amount_text(field: &str, text: &str) -> Result<Quantity, Rejection> {
+    let refusal = |error| {
         let reason = match error {
             AmountError::Malformed => Reason::InvalidField,
             AmountError::NotPositive => Reason::NotPositive,
@@ -89,7 +97,12 @@ pub(super) fn amount_text(field: &str, text: &str) -> Result<Amount, Rejection> 
             AmountError::TooPrecise => Reason::TooPrecise,
         };
         Rejection::new(reason, format!("{field} {error}: {}", shortened(text)))
-    })
+    };
+    match Amount::parse(text) {
+        Ok(amount) => Ok(Quantity::Some(amount)),
+        Err(error @ AmountError::NotPositive) if !text.starts_with('-') => Ok(Quantity::Zero(refusal(error))),
+        Err(error) => Err(refusal(error)),
+    }
 }
 
 pub(super) fn time(field: &str, value: &str) -> Result<Timestamp, Rejection> {

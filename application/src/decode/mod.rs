@@ -2,6 +2,7 @@
 
 mod body;
 mod cloud_events;
+mod event;
 mod fields;
 pub mod mapping;
 mod object;
@@ -10,8 +11,11 @@ mod pulse;
 use crate::ports::{Delivery, Envelope};
 use cloud_events::Form;
 use domain::{Pulse, Reason, Rejection, check_file_name};
+use event::Reading;
 use mapping::{ColumnValue, Mapping, Message};
 use std::{ops::Range, sync::Arc, time::Duration};
+
+pub use event::{Event, ReadAs};
 
 /// The header by which a message says what it is, whatever the format of the others: [`NATIVE`] and nothing else.
 pub const HEADER_FORMAT: &str = "pulse-format";
@@ -47,13 +51,13 @@ pub enum SkuRule {
 }
 
 impl SkuRule {
-    fn check(self, pulse: Pulse) -> Result<Pulse, Rejection> {
-        match (self, check_file_name(pulse.product_sku.as_str())) {
+    fn check(self, reading: Reading) -> Result<Reading, Rejection> {
+        match (self, check_file_name(reading.product_sku.as_str())) {
             (Self::FileName, Err(error)) => {
                 let detail = format!("product_sku {error} (LEDGER_URL=json:DIR)");
                 Err(Rejection::new(Reason::InvalidField, detail))
             }
-            _ => Ok(pulse),
+            _ => Ok(reading),
         }
     }
 }
@@ -98,15 +102,15 @@ impl Dedupe {
     }
 }
 
-/// One pulse of a message, read or refused.
+/// One pulse of a message, or one event of it, read or refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Item {
+pub struct Item<T = Pulse> {
     /// Its place in the message, from 0; `None` where the message could not be taken apart.
     pub index: Option<u32>,
     /// Where its bytes lie in the body.
     pub bytes: Range<usize>,
-    /// The pulse, or why it is refused.
-    pub pulse: Result<Pulse, Rejection>,
+    /// The pulse, or the event, or why it is refused.
+    pub pulse: Result<T, Rejection>,
 }
 
 impl Default for Decoder {
@@ -127,10 +131,54 @@ impl Default for Decoder {
 impl Decoder {
     /// Reads a message and appends a verdict for each pulse in it: at least one.
     pub fn decode(&self, delivery: &Delivery, out: &mut Vec<Item>) {
+        self.each(delivery, out, |reading, _, _| reading.into_pulse(delivery.received_at));
+    }
+
+    /// Reads a message for the archive and appends a verdict for each event in it: at least one.
+    ///
+    /// Events are what pulses are, with what the archive keeps beside it, and their amount may be zero.
+    pub fn decode_events(&self, delivery: &Delivery, out: &mut Vec<Item<Event>>) {
+        self.each(delivery, out, |reading, form, text| {
+            let (read_as, columns) = match (self.format(&delivery.envelope), form) {
+                (Format::Mapping(mapping), _) if form == Form::Plain || mapping.reads_cloud_events => {
+                    (ReadAs::Mapping, self.columns_of(delivery, form, text)?)
+                }
+                (_, Form::Plain) => (ReadAs::Pulse, Vec::new()),
+                _ => (ReadAs::CloudEvent, Vec::new()),
+            };
+            reading.into_event(read_as, columns, delivery.received_at)
+        });
+    }
+
+    /// The mapping, where messages are of another shape.
+    #[must_use]
+    pub fn mapping(&self) -> Option<&Arc<Mapping>> {
+        match &self.format {
+            Format::Mapping(mapping) => Some(mapping),
+            Format::Pulse | Format::CloudEvents => None,
+        }
+    }
+
+    /// A verdict for each item, made from what it says.
+    fn each<T>(
+        &self,
+        delivery: &Delivery,
+        out: &mut Vec<Item<T>>,
+        finish: impl Fn(Reading, Form, &str) -> Result<T, Rejection>,
+    ) {
+        let item = |form, text: &str, index| {
+            let reading = self.reading(delivery, form, text, index);
+            let start = text.as_ptr() as usize - delivery.body.as_ptr() as usize;
+            Item {
+                index: Some(index),
+                bytes: start..start + text.len(),
+                pulse: reading.and_then(|reading| finish(reading, form, text)),
+            }
+        };
         match self.take_apart(delivery) {
-            Ok((form, body::Items::One(text))) => out.push(self.item(delivery, form, text, 0)),
+            Ok((form, body::Items::One(text))) => out.push(item(form, text, 0)),
             Ok((form, body::Items::Many(texts))) => {
-                out.extend((0..).zip(texts).map(|(index, text)| self.item(delivery, form, text, index)));
+                out.extend((0..).zip(texts).map(|(index, text)| item(form, text, index)));
             }
             Err(rejection) => {
                 out.push(Item { index: None, bytes: 0..delivery.body.len(), pulse: Err(rejection) });
@@ -160,16 +208,15 @@ impl Decoder {
         })
     }
 
-    fn item(&self, delivery: &Delivery, form: Form, text: &str, index: u32) -> Item {
+    fn reading(&self, delivery: &Delivery, form: Form, text: &str, index: u32) -> Result<Reading, Rejection> {
         let placed = delivery.log.is_some() && self.dedupe.by_offset();
         let anonymous = if placed { Anonymous::Accept } else { self.anonymous };
         let read = self.read(delivery, form, text, index, anonymous);
-        let mut pulse = read.and_then(|pulse| self.sku_rule.check(pulse));
+        let mut reading = self.sku_rule.check(read?)?;
         if placed && self.dedupe == Dedupe::Offset {
-            pulse = pulse.map(|pulse| Pulse { identity: None, ..pulse });
+            reading.identity = None;
         }
-        let start = text.as_ptr() as usize - delivery.body.as_ptr() as usize;
-        Item { index: Some(index), bytes: start..start + text.len(), pulse }
+        Ok(reading)
     }
 
     fn read(
@@ -179,7 +226,7 @@ impl Decoder {
         text: &str,
         index: u32,
         anonymous: Anonymous,
-    ) -> Result<Pulse, Rejection> {
+    ) -> Result<Reading, Rejection> {
         let Delivery { envelope, received_at, .. } = delivery;
         match (form.event(envelope, text)?, self.format(envelope)) {
             (None, Format::Mapping(mapping)) => {
@@ -209,7 +256,15 @@ impl Decoder {
             return Err(native(&mapping.name));
         }
         let form = self.form(delivery)?;
-        let text = body::text(delivery.body.get(item.bytes.clone()).unwrap_or_default())?;
+        self.columns_of(
+            delivery,
+            form,
+            body::text(delivery.body.get(item.bytes.clone()).unwrap_or_default())?,
+        )
+    }
+
+    fn columns_of(&self, delivery: &Delivery, form: Form, text: &str) -> Result<Vec<ColumnValue>, Rejection> {
+        let Format::Mapping(mapping) = &self.format else { return Ok(Vec::new()) };
         let envelope = &delivery.envelope;
         match form.event(envelope, text)? {
             None => mapping.read_columns(&mut Message::plain(text, envelope)?),

@@ -1,7 +1,7 @@
 //! Reading one native pulse: a JSON object with known fields.
 
 use super::{
-    Anonymous, Decoder,
+    Anonymous, Decoder, Reading,
     body::Raw,
     fields::{
         DEPTH_MAX, amount, check_age, id_text, is_too_deep, name, required, shortened, stand_in_identity,
@@ -9,9 +9,7 @@ use super::{
     },
 };
 use crate::ports::Envelope;
-use domain::{
-    HourWindow, ProductSku, Pulse, PulseIdentity, Reason, Rejection, TenantId, Timestamp, UsageUnit,
-};
+use domain::{ProductSku, PulseIdentity, Reason, Rejection, TenantId, Timestamp, UsageUnit};
 use serde::{
     Deserialize, Deserializer,
     de::{Error, MapAccess, Visitor},
@@ -26,13 +24,13 @@ pub(super) fn read(
     received_at: Timestamp,
     decoder: &Decoder,
     anonymous: Anonymous,
-) -> Result<Pulse, Rejection> {
+) -> Result<Reading, Rejection> {
     let wire = WirePulse::parse("a pulse", text)?;
     let occurred_at = wire.occurred_at.map(|value| time("occurred_at", value)).transpose()?;
     if let Some(time) = occurred_at {
         check_age("occurred_at", time, received_at, decoder)?;
     }
-    Ok(Pulse {
+    Ok(Reading {
         tenant: name("tenant", wire.tenant, TenantId::new)?,
         product_sku: name("product_sku", wire.product_sku, ProductSku::new)?,
         use_unity: name("use_unity", wire.use_unity, UsageUnit::new)?,
@@ -42,7 +40,6 @@ pub(super) fn read(
             None => stand_in_identity(index, envelope, anonymous)?,
         },
         occurred_at,
-        hour: HourWindow::of(occurred_at.unwrap_or(received_at)),
     })
 }
 

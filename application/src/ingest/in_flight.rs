@@ -1,5 +1,6 @@
 //! Deliveries between receipt and settlement, and the watermark below which all are finished.
 
+use crate::decode::mapping::Mapping;
 use crate::ports::{Delivery, LogReading, PartitionId, Watermark};
 use domain::{LogPosition, content_hash};
 use std::{
@@ -24,6 +25,10 @@ pub(super) struct InFlight {
 
 /// Where what becomes of a source's deliveries is told.
 pub(super) struct RouteHandle {
+    /// What operators call the source.
+    pub(super) source_name: String,
+    /// What its messages are, where they are of another shape.
+    pub(super) mapping: Option<Arc<Mapping>>,
     pub(super) unsettled: Arc<Unsettled>,
     /// Whether the place in a log is an identity.
     pub(super) by_offset: bool,
@@ -60,6 +65,11 @@ impl Origin {
         let reading = delivery.log.as_deref().filter(|_| route.by_offset)?;
         let items = self.item.unwrap_or_default();
         Some((reading, LogPosition { offset: delivery.sequence, items }))
+    }
+
+    /// The source of its delivery.
+    pub(super) fn route(&self) -> &RouteHandle {
+        &self.in_flight.route
     }
 
     /// Hands the pulse to the source's refusals; waits where they are behind.

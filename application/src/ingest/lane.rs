@@ -1,40 +1,47 @@
-//! A lane: all pulses of one shard, one batch at a time, in the order of their arrival.
+//! A lane: all items of one shard, one batch at a time, in the order of their arrival.
 
 use super::{
     Limits, Tally,
+    effect::Effect,
     in_flight::{Origin, finish_all},
-    shard_writer::ShardWriter,
 };
-use crate::ports::{Batch, Outcome, PartitionId, PortError};
-use domain::{LogName, Pulse, Reason, Rejection};
+use crate::ports::{Outcome, PortError};
+use domain::{Reason, Rejection};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{
     sync::{Semaphore, mpsc},
     time::{Instant, timeout_at},
 };
-use tracing::debug;
 
-pub(super) struct LaneItem {
-    pub(super) pulse: Pulse,
+pub(super) struct LaneItem<T> {
+    pub(super) item: T,
     pub(super) origin: Origin,
 }
 
-struct Arrived {
+/// What a lane has taken in and not applied, each with when it arrived.
+type Waiting<T> = VecDeque<(Instant, LaneItem<T>)>;
+
+struct Arrived<T> {
     at: Instant,
-    items: Vec<LaneItem>,
+    items: Vec<LaneItem<T>>,
 }
 
 /// Where readers put a lane's pulses: no more than the lane's bound.
-#[derive(Clone)]
-pub(super) struct LaneSender {
-    items: mpsc::UnboundedSender<Arrived>,
+pub(super) struct LaneSender<T> {
+    items: mpsc::UnboundedSender<Arrived<T>>,
     room: Arc<Semaphore>,
     portion: usize,
 }
 
-impl LaneSender {
-    /// Puts the pulses into the lane; waits while it is full.
-    pub(super) async fn send(&self, mut items: Vec<LaneItem>) {
+impl<T> Clone for LaneSender<T> {
+    fn clone(&self) -> Self {
+        Self { items: self.items.clone(), room: Arc::clone(&self.room), portion: self.portion }
+    }
+}
+
+impl<T> LaneSender<T> {
+    /// Puts the items into the lane; waits while it is full.
+    pub(super) async fn send(&self, mut items: Vec<LaneItem<T>>) {
         while !items.is_empty() {
             let rest = if items.len() > self.portion { items.split_off(self.portion) } else { Vec::new() };
             let permits = u32::try_from(items.len()).expect("at most a batch");
@@ -48,10 +55,10 @@ impl LaneSender {
     }
 }
 
-pub(super) struct Lane {
-    writer: Arc<ShardWriter>,
+pub(super) struct Lane<E: Effect> {
+    writer: Arc<E>,
     tally: Arc<Tally>,
-    arrivals: mpsc::UnboundedReceiver<Arrived>,
+    arrivals: mpsc::UnboundedReceiver<Arrived<E::Item>>,
     room: Arc<Semaphore>,
     batch_size: usize,
     beat: Beat,
@@ -80,13 +87,13 @@ impl Beat {
     }
 }
 
-impl Lane {
+impl<E: Effect> Lane<E> {
     pub(super) fn new(
-        writer: &Arc<ShardWriter>,
+        writer: &Arc<E>,
         limits: Limits,
         beat: Beat,
         tally: &Arc<Tally>,
-    ) -> (Self, LaneSender) {
+    ) -> (Self, LaneSender<E::Item>) {
         // Bounded by the semaphore, which counts pulses and not sends.
         let (items, arrivals) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(limits.lane_pulses()));
@@ -106,11 +113,10 @@ impl Lane {
     pub(super) async fn run(mut self) -> Result<(), PortError> {
         let mut waiting = VecDeque::new();
         while self.fill(&mut waiting).await {
-            let (pulses, origins) = self.next_batch(&mut waiting);
+            let (items, origins) = self.next_batch(&mut waiting);
             let start = Instant::now();
-            let (pulses, outcomes) = self.writer.apply(pulses, &origins).await?;
-            debug!(shard = self.writer.shard().0, pulses = pulses.len(), "batch applied");
-            self.tally.applied(&pulses, &origins, &outcomes, start.elapsed());
+            let (items, outcomes) = self.writer.apply(items, &origins).await?;
+            self.tally.applied::<E>(&items, &origins, &outcomes, start.elapsed());
             self.room.add_permits(origins.len());
             let mut conflicts = Vec::new();
             finish_all(origins.into_iter().zip(outcomes).filter_map(|(origin, outcome)| match outcome {
@@ -128,7 +134,7 @@ impl Lane {
     }
 
     /// Waits for a batch by size or linger; false when nothing waits and nothing will come.
-    async fn fill(&mut self, waiting: &mut VecDeque<(Instant, LaneItem)>) -> bool {
+    async fn fill(&mut self, waiting: &mut Waiting<E::Item>) -> bool {
         if waiting.is_empty() {
             match self.arrivals.recv().await {
                 Some(arrived) => take_in(waiting, arrived),
@@ -146,49 +152,14 @@ impl Lane {
         true
     }
 
-    fn next_batch(&self, waiting: &mut VecDeque<(Instant, LaneItem)>) -> (Vec<Pulse>, Vec<Origin>) {
-        let count = waiting.len().min(self.batch_size);
-        let (mut pulses, mut origins) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        let mut room = Batch::UNITS_MAX;
-        let mut readings = Readings::default();
-        let mut fits = |item: &LaneItem| {
-            if !readings.may_take(&item.origin) {
-                return false;
-            }
-            // A pulse has less than 10^16 whole units and its nanos make less than one more.
-            let rest = room.checked_sub(item.pulse.amount.whole_units() + 1);
-            rest.inspect(|rest| room = *rest).is_some()
-        };
-        while pulses.len() < count {
-            let Some((_, item)) = waiting.pop_front_if(|(_, item)| fits(item)) else { break };
-            pulses.push(item.pulse);
-            origins.push(item.origin);
-        }
-        (pulses, origins)
+    fn next_batch(&self, waiting: &mut Waiting<E::Item>) -> (Vec<E::Item>, Vec<Origin>) {
+        let most = waiting.iter().take(self.batch_size).map(|(_, LaneItem { item, origin })| (item, origin));
+        let count = E::fitting(most);
+        waiting.drain(..count).map(|(_, LaneItem { item, origin })| (item, origin)).unzip()
     }
 }
 
-/// The readings of logs that a batch holds pulses of. Two readings of one log do not go together: what lies between
-/// them was read by another program.
-#[derive(Default)]
-struct Readings(Vec<(PartitionId, LogName)>);
-
-impl Readings {
-    fn may_take(&mut self, origin: &Origin) -> bool {
-        let Some((reading, _)) = origin.place() else { return true };
-        let partition = origin.in_flight.delivery.partition;
-        if self.0.iter().any(|(taken, _)| *taken == partition) {
-            return true;
-        }
-        let other = self.0.iter().any(|(_, log)| *log == reading.log);
-        if !other {
-            self.0.push((partition, reading.log.clone()));
-        }
-        !other
-    }
-}
-
-fn take_in(waiting: &mut VecDeque<(Instant, LaneItem)>, Arrived { at, items }: Arrived) {
+fn take_in<T>(waiting: &mut Waiting<T>, Arrived { at, items }: Arrived<T>) {
     waiting.extend(items.into_iter().map(|item| (at, item)));
 }
 

@@ -9,6 +9,8 @@
 //! source's own prefetch. A fault of the world is held in place, a fault of the message becomes a dead letter, and any other
 //! ends the engine with nothing settled that is not durable.
 
+mod archive;
+mod effect;
 mod in_flight;
 mod lane;
 mod reader;
@@ -20,6 +22,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
+pub use archive::ArchiveEvents;
 pub use tally::{Tally, TallySnapshot};
 
 use crate::{
@@ -28,6 +31,7 @@ use crate::{
     retry::Dependency,
 };
 use domain::ShardCount;
+use effect::Effect;
 use futures_util::future::join_all;
 use in_flight::{RouteHandle, Unsettled};
 use lane::{Beat, Lane, LaneSender};
@@ -81,10 +85,10 @@ pub struct Limits {
 
 impl Limits {
     /// Values that nothing can be done with are held at the nearest that works; the settings refuse them before.
-    fn within_bounds(self) -> Self {
+    fn within_bounds(self, batch_max: usize) -> Self {
         const A_DAY: Duration = Duration::from_hours(24);
         Self {
-            batch_size: self.batch_size.clamp(1, Batch::PULSES_MAX),
+            batch_size: self.batch_size.clamp(1, batch_max),
             batch_linger: self.batch_linger.min(A_DAY),
             drain_timeout: self.drain_timeout.min(A_DAY),
             until_idle: self.until_idle.map(|idle| idle.min(A_DAY)),
@@ -157,17 +161,41 @@ impl IngestPulses {
     ///
     /// # Errors
     /// See [`IngestError`]. Whatever the error, nothing was settled that is not durable.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), IngestError> {
-        self.limits = self.limits.within_bounds();
+    pub async fn run(self, stop: CancellationToken) -> Result<(), IngestError> {
+        let dependency = self.tally.depends_on(&self.sink_name);
+        let writer = |shard| Arc::new(ShardWriter::new(shard, &self.sink, &dependency));
+        let engine = Engine {
+            writers: self.shards.shards().map(writer).collect(),
+            routes: self.routes,
+            shards: self.shards,
+            limits: self.limits.within_bounds(Batch::PULSES_MAX),
+            tally: self.tally,
+        };
+        engine.run(stop).await
+    }
+}
+
+/// What every use case of the engine has in common: all but what is done with a batch.
+struct Engine<E> {
+    routes: Vec<Route>,
+    /// One a lane.
+    writers: Vec<Arc<E>>,
+    /// How many lanes there are.
+    shards: ShardCount,
+    limits: Limits,
+    tally: Arc<Tally>,
+}
+
+impl<E: Effect> Engine<E> {
+    async fn run(self, stop: CancellationToken) -> Result<(), IngestError> {
         self.tally.received(0);
         let (mut work, mut settlers) = (Work::new(), Work::new());
         let end = End { stop: stop.child_token(), drained: CancellationToken::new() };
-        let writers = self.writers();
-        let lanes = self.start_lanes(&writers, &mut work);
+        let lanes = self.start_lanes(&mut work);
         let routes: Vec<RunningRoute> = self
             .routes
             .iter()
-            .map(|route| self.start_route(route, &lanes, &writers, &end, &mut work, &mut settlers))
+            .map(|route| self.start_route(route, &lanes, &end, &mut work, &mut settlers))
             .collect();
         drop(lanes);
         let result = self.watch(&routes, &end, &mut work, &mut settlers).await;
@@ -211,15 +239,9 @@ impl IngestPulses {
         Ok(())
     }
 
-    fn writers(&self) -> Vec<Arc<ShardWriter>> {
-        let dependency = self.tally.depends_on(&self.sink_name);
-        let writer = |shard| Arc::new(ShardWriter::new(shard, &self.sink, &dependency));
-        self.shards.shards().map(writer).collect()
-    }
-
-    fn start_lanes(&self, writers: &[Arc<ShardWriter>], work: &mut Work) -> Vec<LaneSender> {
+    fn start_lanes(&self, work: &mut Work) -> Vec<LaneSender<E::Item>> {
         let beat = Beat::new(self.limits.batch_linger);
-        writers
+        self.writers
             .iter()
             .map(|writer| {
                 let (lane, sender) = Lane::new(writer, self.limits, beat, &self.tally);
@@ -232,8 +254,7 @@ impl IngestPulses {
     fn start_route(
         &self,
         route: &Route,
-        lanes: &[LaneSender],
-        writers: &[Arc<ShardWriter>],
+        lanes: &[LaneSender<E::Item>],
         end: &End,
         work: &mut Work,
         settlers: &mut Work,
@@ -253,13 +274,15 @@ impl IngestPulses {
             .run(),
         );
         work.spawn(
-            Reader {
+            Reader::<E> {
                 source: Arc::clone(&route.source),
                 decoder: route.decoder.clone(),
                 dependency: Arc::clone(&dependency),
                 shards: self.shards,
                 lanes: lanes.to_vec(),
                 route: Arc::new(RouteHandle {
+                    source_name: route.name.clone(),
+                    mapping: route.decoder.mapping().cloned(),
                     unsettled: Arc::clone(&unsettled),
                     by_offset: route.decoder.dedupe.by_offset(),
                     refuse,
@@ -275,7 +298,7 @@ impl IngestPulses {
                 source: Arc::clone(&route.source),
                 dependency: Arc::clone(&dependency),
                 unsettled: Arc::clone(&unsettled),
-                writers: writers.to_vec(),
+                writers: self.writers.clone(),
                 drained: end.drained.clone(),
             }
             .run(),

@@ -2,6 +2,7 @@
 
 use super::{
     Tally,
+    effect::Effect,
     in_flight::{InFlight, Origin, RouteHandle},
     lane::{LaneItem, LaneSender},
 };
@@ -17,12 +18,12 @@ use tokio_util::sync::CancellationToken;
 /// So many pulses are decoded before they are handed on: enough to spare the lanes' queues, few enough to stay small.
 const CHUNK_PULSES: usize = 1_000;
 
-pub(super) struct Reader {
+pub(super) struct Reader<E: Effect> {
     pub(super) source: Arc<dyn PulseSource>,
     pub(super) decoder: Decoder,
     pub(super) dependency: Arc<Dependency>,
     pub(super) shards: ShardCount,
-    pub(super) lanes: Vec<LaneSender>,
+    pub(super) lanes: Vec<LaneSender<E::Item>>,
     pub(super) route: Arc<RouteHandle>,
     pub(super) tally: Arc<Tally>,
     pub(super) stop: CancellationToken,
@@ -30,10 +31,10 @@ pub(super) struct Reader {
     pub(super) opened: CancellationToken,
 }
 
-impl Reader {
+impl<E: Effect> Reader<E> {
     /// Reads until the stop or the end of the source. What was received by then is handed on, whole.
     pub(super) async fn run(self) -> Result<(), PortError> {
-        let mut chunk: Vec<Vec<LaneItem>> = self.lanes.iter().map(|_| Vec::new()).collect();
+        let mut chunk: Vec<Vec<LaneItem<E::Item>>> = self.lanes.iter().map(|_| Vec::new()).collect();
         loop {
             let received = tokio::select! {
                 biased;
@@ -48,20 +49,20 @@ impl Reader {
         }
     }
 
-    async fn dispatch(&self, deliveries: Vec<Delivery>, chunk: &mut [Vec<LaneItem>]) {
+    async fn dispatch(&self, deliveries: Vec<Delivery>, chunk: &mut [Vec<LaneItem<E::Item>>]) {
         self.tally.received(deliveries.len());
         let (mut items, mut pulses) = (Vec::new(), 0);
         for delivery in deliveries {
-            self.decoder.decode(&delivery, &mut items);
+            E::read(&self.decoder, &delivery, &mut items);
             pulses += items.len();
             let in_flight = InFlight::new(delivery, items.len(), &self.route);
             self.route.unsettled.add(Arc::clone(&in_flight));
             for Item { index, bytes, pulse } in items.drain(..) {
                 let origin = Origin { in_flight: Arc::clone(&in_flight), item: index, bytes };
                 match pulse {
-                    Ok(pulse) => {
-                        let lane = usize::from(self.shards.shard_of(&pulse.tenant).0);
-                        chunk[lane].push(LaneItem { pulse, origin });
+                    Ok(item) => {
+                        let lane = usize::from(self.shards.shard_of(E::tenant(&item)).0);
+                        chunk[lane].push(LaneItem { item, origin });
                     }
                     Err(rejection) => origin.refuse(rejection).await,
                 }
@@ -74,7 +75,7 @@ impl Reader {
         self.hand_on(chunk).await;
     }
 
-    async fn hand_on(&self, chunk: &mut [Vec<LaneItem>]) {
+    async fn hand_on(&self, chunk: &mut [Vec<LaneItem<E::Item>>]) {
         for (lane, items) in self.lanes.iter().zip(chunk) {
             if !items.is_empty() {
                 let next = Vec::with_capacity(items.len());

@@ -1,8 +1,9 @@
 //! Settles deliveries up to the first that is not finished, many with one call.
 
 use super::{
+    effect::Effect,
     in_flight::{Finished, Unsettled},
-    shard_writer::{SettledLog, ShardWriter},
+    shard_writer::SettledLog,
 };
 use crate::{
     ports::{PartitionId, PortError, PulseSource},
@@ -16,16 +17,16 @@ use tokio_util::sync::CancellationToken;
 /// How often logs are settled: what is finished meanwhile comes again after a crash, and is recognised.
 const LOGS_EVERY: Duration = Duration::from_secs(1);
 
-pub(super) struct Settler {
+pub(super) struct Settler<E> {
     pub(super) source: Arc<dyn PulseSource>,
     pub(super) dependency: Arc<Dependency>,
     pub(super) unsettled: Arc<Unsettled>,
-    pub(super) writers: Vec<Arc<ShardWriter>>,
+    pub(super) writers: Vec<Arc<E>>,
     /// Cancelled when nothing is left that could finish a delivery.
     pub(super) drained: CancellationToken,
 }
 
-impl Settler {
+impl<E: Effect> Settler<E> {
     /// Settles until all work is done, then closes the source.
     pub(super) async fn run(self) -> Result<(), PortError> {
         let (mut last, mut logs, mut due) = (false, BTreeMap::new(), Instant::now());

@@ -1,11 +1,12 @@
 //! Writes to one shard: one call at a time, each naming where it continues on the logs that it holds pulses of.
 
-use super::in_flight::Origin;
+use super::{effect::Effect, in_flight::Origin};
 use crate::{
-    ports::{Batch, LogReading, LogStretch, Outcome, PortError, PulseSink},
+    decode::{self, Decoder},
+    ports::{Batch, Delivery, LogReading, LogStretch, Outcome, PartitionId, PortError, PulseSink},
     retry::Dependency,
 };
-use domain::{LogName, LogPosition, Pulse, Shard};
+use domain::{LogName, LogPosition, Pulse, Shard, TenantId};
 use std::{
     collections::HashMap,
     sync::{
@@ -14,6 +15,7 @@ use std::{
     },
 };
 use tokio::sync::Mutex;
+use tracing::debug;
 
 /// Numbers batches for the whole program: a sink tells repetitions by the number, and outlives an engine.
 static BATCHES: AtomicU64 = AtomicU64::new(1);
@@ -89,32 +91,6 @@ impl ShardWriter {
         Self { shard, sink, dependency, seen: Mutex::default() }
     }
 
-    pub(super) const fn shard(&self) -> Shard {
-        self.shard
-    }
-
-    /// Applies pulses, each with its origin, as one batch; gives them back with what became of them.
-    pub(super) async fn apply(
-        &self,
-        pulses: Vec<Pulse>,
-        origins: &[Origin],
-    ) -> Result<(Vec<Pulse>, Vec<Outcome>), PortError> {
-        let mut seen = self.seen.lock().await;
-        let stretches = seen.stretches(origins);
-        self.call(&mut seen, pulses, stretches).await
-    }
-
-    /// Moves the shard on to what is settled of logs, also where it had no pulse of them.
-    ///
-    /// From then on the shard itself proves that nothing before is missing, whatever the source believes.
-    pub(super) async fn pass(&self, settled: &[SettledLog]) -> Result<(), PortError> {
-        let mut seen = self.seen.lock().await;
-        for stretches in seen.settled(settled).chunks(Batch::PULSES_MAX) {
-            self.call(&mut seen, Vec::new(), stretches.to_vec()).await?;
-        }
-        Ok(())
-    }
-
     async fn call(
         &self,
         seen: &mut Seen,
@@ -129,5 +105,78 @@ impl ShardWriter {
         }
         seen.0.extend(batch.stretches.into_iter().map(|stretch| (stretch.log, stretch.to)));
         Ok((batch.pulses, outcomes))
+    }
+}
+
+impl Effect for ShardWriter {
+    type Item = Pulse;
+
+    fn read(decoder: &Decoder, delivery: &Delivery, out: &mut Vec<decode::Item>) {
+        decoder.decode(delivery, out);
+    }
+
+    fn tenant(pulse: &Pulse) -> &TenantId {
+        &pulse.tenant
+    }
+
+    fn is_anonymous(pulse: &Pulse, origin: &Origin) -> bool {
+        pulse.identity.is_none() && origin.place().is_none()
+    }
+
+    fn fitting<'a>(pulses: impl Iterator<Item = (&'a Pulse, &'a Origin)>) -> usize {
+        let mut room = Batch::UNITS_MAX;
+        let mut readings = Readings::default();
+        let fits = |(pulse, origin): &(&Pulse, &Origin)| {
+            if !readings.may_take(origin) {
+                return false;
+            }
+            // A pulse has less than 10^16 whole units and its nanos make less than one more.
+            let rest = room.checked_sub(pulse.amount.whole_units() + 1);
+            rest.inspect(|rest| room = *rest).is_some()
+        };
+        pulses.take_while(fits).count()
+    }
+
+    async fn apply(
+        &self,
+        pulses: Vec<Pulse>,
+        origins: &[Origin],
+    ) -> Result<(Vec<Pulse>, Vec<Outcome>), PortError> {
+        let mut seen = self.seen.lock().await;
+        let stretches = seen.stretches(origins);
+        let applied = self.call(&mut seen, pulses, stretches).await?;
+        debug!(shard = self.shard.0, pulses = applied.0.len(), "batch applied");
+        Ok(applied)
+    }
+
+    /// Moves the shard on to what is settled of logs, also where it had no pulse of them.
+    ///
+    /// From then on the shard itself proves that nothing before is missing, whatever the source believes.
+    async fn pass(&self, settled: &[SettledLog]) -> Result<(), PortError> {
+        let mut seen = self.seen.lock().await;
+        for stretches in seen.settled(settled).chunks(Batch::PULSES_MAX) {
+            self.call(&mut seen, Vec::new(), stretches.to_vec()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The readings of logs that a batch holds pulses of. Two readings of one log do not go together: what lies between
+/// them was read by another program.
+#[derive(Default)]
+struct Readings(Vec<(PartitionId, LogName)>);
+
+impl Readings {
+    fn may_take(&mut self, origin: &Origin) -> bool {
+        let Some((reading, _)) = origin.place() else { return true };
+        let partition = origin.in_flight.delivery.partition;
+        if self.0.iter().any(|(taken, _)| *taken == partition) {
+            return true;
+        }
+        let other = self.0.iter().any(|(_, log)| *log == reading.log);
+        if !other {
+            self.0.push((partition, reading.log.clone()));
+        }
+        !other
     }
 }

@@ -1,12 +1,12 @@
 //! What the engine has done, counted per batch.
 
-use super::in_flight::Origin;
+use super::{effect::Effect, in_flight::Origin};
 use crate::{
     histogram::{Histogram, HistogramSnapshot},
     ports::Outcome,
     retry::Dependency,
 };
-use domain::{Pulse, Reason};
+use domain::Reason;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -126,13 +126,18 @@ impl Tally {
     }
 
     /// A batch is durable, after so long.
-    pub(super) fn applied(&self, pulses: &[Pulse], origins: &[Origin], outcomes: &[Outcome], took: Duration) {
-        self.batch_sizes.add(pulses.len() as u64);
+    pub(super) fn applied<E: Effect>(
+        &self,
+        items: &[E::Item],
+        origins: &[Origin],
+        outcomes: &[Outcome],
+        took: Duration,
+    ) {
+        self.batch_sizes.add(items.len() as u64);
         self.apply_micros.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         let of = |outcome| outcomes.iter().filter(|other| **other == outcome).count() as u64;
-        let anonymous = pulses.iter().zip(origins);
         let anonymous =
-            anonymous.filter(|(pulse, origin)| pulse.identity.is_none() && origin.place().is_none()).count();
+            items.iter().zip(origins).filter(|(item, origin)| E::is_anonymous(item, origin)).count();
         self.counted.fetch_add(of(Outcome::Counted), Ordering::Relaxed);
         self.duplicates.fetch_add(of(Outcome::Duplicate), Ordering::Relaxed);
         self.anonymous.fetch_add(anonymous as u64, Ordering::Relaxed);

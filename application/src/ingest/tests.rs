@@ -1,5 +1,6 @@
 //! The engine against scripted sources and sinks, with the clock paused.
 
+mod archive;
 mod idle;
 mod logs;
 
@@ -135,9 +136,16 @@ impl Bench {
     }
 
     fn start(self) -> Running {
+        self.start_as(IngestPulses::run)
+    }
+
+    fn start_as<F>(self, run: impl FnOnce(IngestPulses, CancellationToken) -> F) -> Running
+    where
+        F: Future<Output = Result<(), IngestError>> + Send + 'static,
+    {
         let stop = self.stop.clone();
         #[expect(clippy::disallowed_methods, reason = "the test owns the task and joins it")]
-        let engine = tokio::spawn(self.engine.run(self.stop));
+        let engine = tokio::spawn(run(self.engine, self.stop));
         Running {
             put: self.put,
             settled: self.settled,

@@ -4,6 +4,7 @@
 
 mod accumulator;
 mod api_keys;
+mod archive;
 mod backlog;
 mod dead_letters;
 mod error;
@@ -17,6 +18,7 @@ pub use accumulator::{
     SealedGeneration, ShardBirth, ShardCounts, ShardState,
 };
 pub use api_keys::{ApiKey, ApiKeys, Scope};
+pub use archive::{ArchivedEvent, EventArchive};
 pub use backlog::Backlog;
 pub use dead_letters::{DeadLetter, DeadLetters, RefusedPulses, StoredLetter};
 pub use error::{PortError, PortErrorKind};

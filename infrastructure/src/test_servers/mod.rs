@@ -139,6 +139,7 @@ fn starter() -> mpsc::Sender<Job> {
     });
     sender.clone()
 }
+pub mod clickhouse;
 pub mod postgres;
 pub mod promtool;
 pub mod rabbitmq;

@@ -3,6 +3,7 @@ use crate::{
     decode::{Format, Item},
     ports::{Delivery, PartitionId},
 };
+use domain::Pulse;
 use proptest::prelude::*;
 
 const STRUCTURED: &str = "application/cloudevents+json";

@@ -12,14 +12,12 @@ pub use pick::{Pick, PickError, Pointer, Template};
 pub(super) use message::Message;
 
 use super::{
-    Anonymous, Decoder,
+    Anonymous, Decoder, Reading,
     fields::{
         amount, amount_text, check_age, id_text, invalid, name_text, required, shortened, stand_in_identity,
     },
 };
-use domain::{
-    HourWindow, ProductSku, Pulse, PulseIdentity, Reason, Rejection, TenantId, Timestamp, UsageUnit,
-};
+use domain::{ProductSku, PulseIdentity, Reason, Rejection, TenantId, Timestamp, UsageUnit};
 use std::borrow::Cow;
 
 /// Where the parts of a pulse are found in messages of one shape.
@@ -107,7 +105,7 @@ impl Value {
 }
 
 impl Mapping {
-    /// The pulse of a message; `index` is its place among others.
+    /// What a message says; `index` is its place among others.
     pub(super) fn read<'a>(
         &'a self,
         message: &mut Message<'a>,
@@ -115,7 +113,7 @@ impl Mapping {
         received_at: Timestamp,
         decoder: &Decoder,
         anonymous: Anonymous,
-    ) -> Result<Pulse, Rejection> {
+    ) -> Result<Reading, Rejection> {
         self.check(message)?;
         let occurred_at = match &self.occurred_at {
             None => None,
@@ -135,7 +133,7 @@ impl Mapping {
             }
             Identity::CloudEvent => Some(required("a CloudEvent", message.as_event())?.identity()?),
         };
-        Ok(Pulse {
+        Ok(Reading {
             tenant: name_text(&self.tenant.label, &self.tenant.required(message)?, TenantId::new)?,
             product_sku: name_text(
                 &self.product_sku.label,
@@ -152,7 +150,6 @@ impl Mapping {
             },
             identity,
             occurred_at,
-            hour: HourWindow::of(occurred_at.unwrap_or(received_at)),
         })
     }
 

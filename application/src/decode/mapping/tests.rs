@@ -1,8 +1,9 @@
 use super::*;
 use crate::{
-    decode::{Format, HEADER_FORMAT, Item, NATIVE},
+    decode::{Event, Format, HEADER_FORMAT, Item, NATIVE, ReadAs},
     ports::{Delivery, Envelope, PartitionId},
 };
+use domain::Pulse;
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -366,4 +367,53 @@ proptest! {
             let _ = decoder.columns(&delivery, item);
         }
     }
+}
+
+#[test]
+fn an_event_keeps_its_columns_and_an_amount_of_zero_and_no_time_that_the_archive_cannot_hold() {
+    let column = |name: &str, kind| Column {
+        name: name.into(),
+        kind,
+        value: value(name, "pointer", &format!("/{name}")),
+    };
+    let columns =
+        vec![column("note", ColumnKind::Text), column("at", ColumnKind::Time(TimeFormat::UnixSeconds))];
+    let decoder = decoder(Mapping { columns, ..mapping() });
+    let events = |delivery: &Delivery| {
+        let mut items = Vec::new();
+        decoder.decode_events(delivery, &mut items);
+        let kept = |event: Event| {
+            (event.read_as, event.amount.map(|amount| amount.to_string()), event.columns.len())
+        };
+        items
+            .into_iter()
+            .map(|item| item.pulse.map(kept).map_err(|rejection| rejection.reason))
+            .collect::<Vec<_>>()
+    };
+    let body = |amount: &str, note: &str, at: i64| {
+        format!(r#"{{"id":"7","who":{{"name":"A"}},"amounts":[0,{amount}],{note}"at":{at}}}"#)
+    };
+    let note = r#""note":"x","#;
+    let cases = [
+        (body("0", note, 0), Ok((ReadAs::Mapping, None, 2))),
+        (body("\"2.50\"", note, 9_214_646_399), Ok((ReadAs::Mapping, Some("2.5".to_owned()), 2))),
+        (body("1", note, 9_214_646_400), Err(Reason::OutOfRange)),
+        (body("1", note, -2_208_988_801), Err(Reason::OutOfRange)),
+        (body("-1", note, 0), Err(Reason::NotPositive)),
+        (body("1", "", 0), Err(Reason::MissingField)),
+        ("nothing".to_owned(), Err(Reason::Malformed)),
+    ];
+    for (body, expected) in cases {
+        assert_eq!(events(&delivery(body.as_bytes())), [expected], "{body}");
+    }
+
+    // What says itself that it is something else is archived as that.
+    let native = r#"{"tenant":"A","product_sku":"s","used_amount":0,"use_unity":"u"}"#;
+    let mut marked = delivery(native.as_bytes());
+    marked.envelope.headers.push((HEADER_FORMAT.into(), NATIVE.into()));
+    assert_eq!(events(&marked), [Ok((ReadAs::Pulse, None, 0))]);
+    let event = r#"{"specversion":"1.0","id":"7","source":"/m","type":"u","subject":"A","data":{"product_sku":"s","used_amount":1,"use_unity":"u"}}"#;
+    let mut announced = delivery(event.as_bytes());
+    announced.envelope.content_type = Some("application/cloudevents+json".into());
+    assert_eq!(events(&announced), [Ok((ReadAs::CloudEvent, Some("1".to_owned()), 0))]);
 }

@@ -1,0 +1,140 @@
+//! `app --archive`: every raw event, from a queue or a group of its own, to ClickHouse.
+
+use crate::{
+    cli::Modes,
+    service::{kafka_route, rabbitmq_route},
+    settings::{Fault, Faults, Settings, SourceKind, shown_url},
+};
+use anyhow::Context;
+use application::{
+    ingest::{ArchiveEvents, Limits, Route, Tally},
+    open_log::SourceDecides,
+    ports::EventArchive,
+    retry::Dependency,
+};
+use secrecy::SecretString;
+use std::sync::Arc;
+use tokio::select;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+const CALLER: &str = "app --archive";
+const NAME: &str = "clickhouse";
+const WITHOUT: &str = "leave the events unarchived: --worker counts them without it";
+
+/// Archives until `stop`, or until nothing comes any more where that was asked for.
+///
+/// # Errors
+/// [`Faults`] where a setting is lacking; otherwise why it could not go on.
+pub(crate) async fn run(modes: Modes, settings: &Settings, stop: CancellationToken) -> anyhow::Result<()> {
+    let (url, routes) = plan(settings)?;
+    let sources: Vec<&str> = routes.iter().map(|route| route.name.as_str()).collect();
+    let archive_limits = settings.archive_limits();
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        modes = "archive",
+        sources = sources.join(","),
+        archive = shown_url(url),
+        batch_size = archive_limits.batch_size,
+        batch_linger = %humantime::format_duration(archive_limits.batch_linger),
+        "starting"
+    );
+    let archive = select! {
+        () = stop.cancelled() => return Ok(()),
+        archive = open(url, settings) => archive?,
+    };
+    info!("ready");
+    let tally = Arc::new(Tally::default());
+    let engine = ArchiveEvents {
+        routes,
+        archive,
+        archive_name: NAME.to_owned(),
+        run: uuid::Uuid::new_v4().into_bytes(),
+        limits: Limits { until_idle: modes.until_idle, ..archive_limits },
+        tally: Arc::clone(&tally),
+    };
+    let result = engine.run(stop).await;
+    let done = tally.snapshot();
+    info!(
+        messages = done.messages,
+        archived = done.counted,
+        anonymous = done.anonymous,
+        rejected = done.rejected_total(),
+        "archiving ended"
+    );
+    Ok(result?)
+}
+
+/// Brings the archive's tables up to date where one is configured, and says which it is.
+pub(crate) async fn migrate(settings: &Settings) -> anyhow::Result<Option<String>> {
+    match &settings.archive.url {
+        Some(url) if cfg!(feature = "clickhouse") => {
+            open(url, settings).await?;
+            Ok(Some(shown_url(url)))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Where events go, and what they come from.
+fn plan(settings: &Settings) -> anyhow::Result<(&SecretString, Vec<Route>)> {
+    if !cfg!(feature = "clickhouse") {
+        let remedy =
+            "app --archive needs ClickHouse, and this build has none: build it with `--features clickhouse`";
+        return Err(Faults::from(Fault::new("CLICKHOUSE_URL", remedy)).into());
+    }
+    let (mut routes, mut lacking) = (Vec::new(), Vec::new());
+    let url = settings.archive.url.as_ref();
+    if url.is_none() {
+        lacking.push(Fault::lacking("CLICKHOUSE_URL", CALLER, WITHOUT));
+    }
+    let decoder = settings.archive_decoder();
+    for kind in &settings.sources {
+        let route = match kind {
+            SourceKind::Rabbitmq => settings.archive_broker(CALLER, WITHOUT).map(|broker| {
+                Ok(Route {
+                    name: format!("rabbitmq {}", broker.queue),
+                    ..rabbitmq_route(&broker, decoder.clone())
+                })
+            }),
+            SourceKind::Kafka => settings.archive_kafka(CALLER, WITHOUT).map(|kafka| {
+                let route = kafka_route(&kafka, decoder.clone(), Arc::new(SourceDecides))?;
+                Ok(Route { name: format!("kafka {}", kafka.topic), ..route })
+            }),
+            SourceKind::Inbox => continue,
+        };
+        match route {
+            Ok(route) => routes.push(route),
+            Err(fault) => lacking.push(fault),
+        }
+    }
+    if settings.sources.contains(&SourceKind::Inbox) {
+        if settings.sources.len() == 1 {
+            lacking.push(Fault::new(
+                "PULSE_SOURCES",
+                "names nothing to archive: the inbox is kept beside the ledger",
+            ));
+        }
+        warn!("the inbox is not archived: PULSE_SOURCES names it beside others");
+    }
+    match url {
+        Some(url) if lacking.is_empty() => Ok((url, routes.into_iter().collect::<anyhow::Result<_>>()?)),
+        _ => Err(Faults(lacking).into()),
+    }
+}
+
+/// Opens the archive with its tables up to date, waiting for it where it is away.
+#[cfg(feature = "clickhouse")]
+async fn open(url: &SecretString, settings: &Settings) -> anyhow::Result<Arc<dyn EventArchive>> {
+    let archive = infrastructure::clickhouse::ClickhouseArchive::new(url)?;
+    let decoder = settings.archive_decoder();
+    let migrated = Dependency::new(NAME).hold(|| archive.migrate(decoder.mapping().map(Arc::as_ref))).await;
+    migrated.with_context(|| format!("cannot open the archive {}", shown_url(url)))?;
+    Ok(Arc::new(archive))
+}
+
+/// The plan refuses it before.
+#[cfg(not(feature = "clickhouse"))]
+async fn open(_: &SecretString, _: &Settings) -> anyhow::Result<Arc<dyn EventArchive>> {
+    anyhow::bail!("this build has no ClickHouse (feature clickhouse)")
+}

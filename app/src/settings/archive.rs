@@ -1,0 +1,95 @@
+//! The settings of the archive, and what it takes its messages from.
+
+use super::{
+    Fault, Kafka, Settings,
+    read::{Reader, amqp_name, duration, number, server_url},
+};
+use application::{
+    decode::{Decoder, SkuRule},
+    ingest::{ArchiveEvents, Limits},
+};
+use infrastructure::rabbitmq::RabbitmqSettings;
+use secrecy::SecretString;
+use std::time::Duration;
+
+/// Where raw events are kept, and how they get there.
+#[derive(Clone, Debug)]
+pub(crate) struct Archive {
+    /// ClickHouse, where it is configured.
+    pub(crate) url: Option<SecretString>,
+    queue: Option<String>,
+    group: Option<String>,
+    batch_size: usize,
+    batch_linger: Duration,
+}
+
+impl Archive {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        Self {
+            url: reader.optional("CLICKHOUSE_URL", server_url(&["http", "https"])),
+            queue: reader.optional("ARCHIVE_QUEUE", amqp_name),
+            group: reader.optional("ARCHIVE_GROUP", amqp_name),
+            batch_size: reader.required("ARCHIVE_BATCH_SIZE", number(1..=ArchiveEvents::EVENTS_MAX)),
+            batch_linger: reader
+                .required("ARCHIVE_BATCH_LINGER", duration(Duration::ZERO..=Duration::from_mins(1))),
+        }
+    }
+}
+
+impl Settings {
+    /// Notes names that would let worker and archive take messages away from each other.
+    pub(super) fn check_archive(&self, reader: &mut Reader<'_>) {
+        if let (Some(broker), Some(queue)) = (&self.rabbitmq, &self.archive.queue)
+            && [&broker.queue, &broker.dead_letter_queue].contains(&queue)
+        {
+            let fault = "is a queue that the worker uses: the archive needs one of its own";
+            reader.fault("ARCHIVE_QUEUE", fault);
+        }
+        if let (Some(kafka), Some(group)) = (&self.kafka, &self.archive.group)
+            && kafka.group == *group
+        {
+            let fault =
+                "is the group of the workers: each message would be counted or archived, and not both";
+            reader.fault("ARCHIVE_GROUP", fault);
+        }
+    }
+
+    /// The broker as the archive uses it.
+    ///
+    /// # Errors
+    /// Names what is lacking, and `instead` as the way out.
+    pub(crate) fn archive_broker(&self, caller: &str, instead: &str) -> Result<RabbitmqSettings, Fault> {
+        let broker = self.broker(caller, instead)?.clone();
+        let queue = match (&self.archive.queue, &broker.exchange) {
+            (Some(queue), _) => queue.clone(),
+            (None, Some(_)) => format!("{}.archive", broker.queue),
+            (None, None) => {
+                let instead = "set ARCHIVE_QUEUE to a queue that is fed in another way";
+                return Err(Fault::lacking("RABBITMQ_EXCHANGE", caller, instead));
+            }
+        };
+        let ahead = u16::try_from(self.archive.batch_size * 2).unwrap_or(u16::MAX);
+        Ok(RabbitmqSettings { queue, prefetch: ahead, ..broker })
+    }
+
+    /// The topic as the archive reads it.
+    ///
+    /// # Errors
+    /// Names what is lacking, and `instead` as the way out.
+    pub(crate) fn archive_kafka(&self, caller: &str, instead: &str) -> Result<Kafka, Fault> {
+        let kafka = self.kafka(caller, instead)?.clone();
+        let group = self.archive.group.clone().unwrap_or_else(|| format!("{}-archive", kafka.group));
+        Ok(Kafka { group, ..kafka })
+    }
+
+    /// What the archive makes of messages: it keeps every product, whatever the ledger can.
+    pub(crate) fn archive_decoder(&self) -> Decoder {
+        Decoder { sku_rule: SkuRule::Any, ..self.decoder(&self.ledger()) }
+    }
+
+    /// The bounds of the archive's engine.
+    pub(crate) fn archive_limits(&self) -> Limits {
+        let Archive { batch_size, batch_linger, .. } = self.archive;
+        Limits { batch_size, batch_linger, ..self.limits() }
+    }
+}

@@ -1,0 +1,172 @@
+//! The archive on the ClickHouse engine, behind an HTTP interface of our own; not on a ClickHouse server.
+#![cfg(all(feature = "servers", feature = "clickhouse"))]
+#![expect(clippy::unwrap_used, reason = "a test fails where something is not as it should be")]
+
+use application::{
+    decode::{
+        Event, ReadAs,
+        mapping::{Column, ColumnKind, ColumnValue, Identity, Mapping, Pick, TimeFormat, Value},
+    },
+    ports::{ArchivedEvent, Delivery, Envelope, EventArchive, LogReading, PartitionId},
+};
+use domain::{Amount, LogName, ProductSku, PulseIdentity, TenantId, Timestamp, UsageUnit};
+use infrastructure::{clickhouse::ClickhouseArchive, test_servers::clickhouse::ClickhouseServer};
+use secrecy::SecretString;
+use std::sync::Arc;
+
+const KINDS: [(&str, ColumnKind); 6] = [
+    ("title", ColumnKind::Text),
+    ("price_cents", ColumnKind::Integer),
+    ("weight", ColumnKind::Decimal),
+    ("paid", ColumnKind::Boolean),
+    ("session_date", ColumnKind::Time(TimeFormat::Rfc3339)),
+    ("lines", ColumnKind::Json),
+];
+
+/// A mapping with a column of each kind, all of them optional.
+fn mapping() -> Mapping {
+    let value = |name: &str| Value::new(name, Pick::Constant("x".into()));
+    let column = |(name, kind): (&str, ColumnKind)| {
+        let mut value = value(name);
+        value.optional = true;
+        Column { name: name.into(), kind, value }
+    };
+    Mapping {
+        name: "orders-1".into(),
+        reads_cloud_events: false,
+        checks: Vec::new(),
+        tenant: value("tenant"),
+        product_sku: value("product_sku"),
+        use_unity: value("use_unity"),
+        used_amount: value("used_amount"),
+        identity: Identity::None,
+        occurred_at: None,
+        columns: KINDS.into_iter().map(column).collect(),
+    }
+}
+
+fn event(tenant: &str, amount: &str, columns: Vec<ColumnValue>) -> Event {
+    Event {
+        read_as: ReadAs::Mapping,
+        tenant: TenantId::new(tenant).unwrap(),
+        product_sku: ProductSku::new("it's a \\ \u{1f600}").unwrap(),
+        use_unity: UsageUnit::new("kg").unwrap(),
+        amount: Amount::parse(amount).ok(),
+        identity: Some(PulseIdentity::Id("17".into())),
+        occurred_at: Timestamp::new(1_768_046_400, 123_456_789),
+        columns,
+    }
+}
+
+fn delivery(received_at: i64) -> Delivery {
+    Delivery {
+        partition: PartitionId(3),
+        sequence: 42,
+        body: b"{\"a\":\n1}".to_vec(),
+        envelope: Envelope {
+            message_id: Some("m-1".into()),
+            content_type: Some("application/json".into()),
+            routing_key: Some("a.b".into()),
+            headers: vec![("x-plan".into(), "gold".into()), ("x-empty".into(), String::new())],
+        },
+        received_at: Timestamp::new(received_at, 1),
+        log: Some(Arc::new(LogReading { log: LogName::of(&["kafka", "c", "t", "0"]).unwrap(), after: 0 })),
+    }
+}
+
+fn archived<'a>(
+    key: u128,
+    event: &'a Event,
+    delivery: &'a Delivery,
+    mapping: &'a Mapping,
+) -> ArchivedEvent<'a> {
+    let (body, source) = (delivery.body.as_slice(), "kafka t");
+    ArchivedEvent { key, event, body, item: 5, delivery, source, mapping: Some(mapping) }
+}
+
+async fn open(server: &ClickhouseServer) -> ClickhouseArchive {
+    let archive = ClickhouseArchive::new(&SecretString::from(server.url())).unwrap();
+    archive.migrate(Some(&mapping())).await.unwrap();
+    archive
+}
+
+#[tokio::test]
+async fn an_event_is_read_back_as_it_was_with_all_that_its_message_said() {
+    let server = ClickhouseServer::start();
+    let archive = open(&server).await;
+    let (mapping, delivery) = (mapping(), delivery(1_768_046_500));
+    let columns = vec![
+        ColumnValue::Text("a 'title'".into()),
+        ColumnValue::Integer(-4_900),
+        ColumnValue::Decimal(-1_500_000_001),
+        ColumnValue::Boolean(true),
+        ColumnValue::Time(Timestamp::new(-2_208_988_800, 5)),
+        ColumnValue::Json("{\"a\":[1]}".into()),
+    ];
+    let full = event("acme", "9007199254740993.000000001", columns);
+    let empty = event("free", "0", vec![ColumnValue::Null; 6]);
+    archive
+        .keep(&[archived(u128::MAX, &full, &delivery, &mapping), archived(2, &empty, &delivery, &mapping)])
+        .await
+        .unwrap();
+
+    let rows = server.query("SELECT * FROM archive ORDER BY tenant FORMAT TSVRaw");
+    insta::assert_snapshot!("rows", rows);
+    let typed = server.query("SELECT * FROM `archive_orders-1` ORDER BY tenant FORMAT TSVWithNamesAndTypes");
+    insta::assert_snapshot!("typed", typed);
+}
+
+#[tokio::test]
+async fn copies_change_no_sum_whether_their_batch_is_repeated_or_another_one() {
+    let server = ClickhouseServer::start();
+    let archive = open(&server).await;
+    let mapping = mapping();
+    let (first, again) = (delivery(1_000), delivery(2_000));
+    let events: Vec<Event> = (0..500).map(|_| event("t", "0.1", vec![ColumnValue::Null; 6])).collect();
+    let rows = |delivery, from: u128| -> Vec<_> {
+        (from..).zip(&events).map(|(key, event)| archived(key, event, delivery, &mapping)).collect()
+    };
+    archive.keep(&rows(&again, 0)).await.unwrap();
+    archive.keep(&rows(&again, 0)).await.unwrap();
+    assert_eq!(server.query("SELECT count() FROM events"), "500", "the repeated batch is not written again");
+
+    archive.keep(&rows(&first, 250)).await.unwrap();
+    let sums = "SELECT count(), sum(amount), countIf(received_at < '1970-01-01 00:30:00') FROM archive";
+    assert_eq!(server.query(sums), "750\t75\t500", "of copies, the one that was received first is kept");
+    server.query("OPTIMIZE TABLE events FINAL");
+    assert_eq!(server.query("SELECT count() FROM events"), "750", "and the others are merged away");
+    assert_eq!(server.query(sums), "750\t75\t500");
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_transient_and_has_kept_what_it_confirmed() {
+    let mut server = ClickhouseServer::start();
+    let archive = open(&server).await;
+    let (mapping, delivery) = (mapping(), delivery(1_000));
+    let event = event("t", "1", vec![ColumnValue::Null; 6]);
+    archive.keep(&[archived(1, &event, &delivery, &mapping)]).await.unwrap();
+    server.kill();
+    assert!(
+        archive
+            .keep(&[archived(2, &event, &delivery, &mapping)])
+            .await
+            .is_err_and(|error| error.is_transient())
+    );
+    assert!(archive.migrate(None).await.is_err_and(|error| error.is_transient()));
+    server.restart();
+    archive.migrate(Some(&mapping)).await.unwrap();
+    archive.keep(&[archived(2, &event, &delivery, &mapping)]).await.unwrap();
+    assert_eq!(server.query("SELECT count() FROM archive"), "2");
+}
+
+#[tokio::test]
+async fn a_table_that_is_gone_is_permanent_and_says_so() {
+    let server = ClickhouseServer::start();
+    let archive = open(&server).await;
+    let (mapping, delivery) = (mapping(), delivery(1_000));
+    let event = event("t", "1", vec![ColumnValue::Null; 6]);
+    archive.keep(&[archived(1, &event, &delivery, &mapping)]).await.unwrap();
+    server.query("DROP TABLE events");
+    let error = archive.keep(&[archived(2, &event, &delivery, &mapping)]).await.unwrap_err();
+    assert!(!error.is_transient() && error.to_string().contains("UNKNOWN_TABLE"), "{error}");
+}
