@@ -27,8 +27,8 @@ async fn messages_of_a_key_keep_their_order_and_what_they_say_through_an_outage(
         sleep(Duration::from_millis(500)).await;
         cluster.change(|mock| mock.broker_up(1).unwrap());
     };
-    let (published, ()) = tokio::join!(publisher.publish(&rest), outage);
-    published.unwrap();
+    let (result, ()) = tokio::join!(publisher.publish(&rest), outage);
+    result.unwrap();
     // They are there as soon as the call has returned.
     let source = cluster.source(Arc::new(Counted(Vec::new())));
     let mut all: Vec<Delivery> = Vec::new();
