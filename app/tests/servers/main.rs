@@ -9,6 +9,7 @@
 mod bad_input;
 mod crashes;
 mod event_counter;
+mod metrics;
 mod outages;
 mod publishing;
 mod stopping;

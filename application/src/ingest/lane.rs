@@ -107,9 +107,10 @@ impl Lane {
         let mut waiting = VecDeque::new();
         while self.fill(&mut waiting).await {
             let (pulses, origins) = self.next_batch(&mut waiting);
+            let start = Instant::now();
             let (pulses, outcomes) = self.writer.apply(pulses, &origins).await?;
             debug!(shard = self.writer.shard().0, pulses = pulses.len(), "batch applied");
-            self.tally.applied(&pulses, &origins, &outcomes);
+            self.tally.applied(&pulses, &origins, &outcomes, start.elapsed());
             self.room.add_permits(origins.len());
             let mut conflicts = Vec::new();
             finish_all(origins.into_iter().zip(outcomes).filter_map(|(origin, outcome)| match outcome {

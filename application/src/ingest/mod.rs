@@ -212,7 +212,7 @@ impl IngestPulses {
     }
 
     fn writers(&self) -> Vec<Arc<ShardWriter>> {
-        let dependency = Arc::new(Dependency::new(&self.sink_name));
+        let dependency = self.tally.depends_on(&self.sink_name);
         let writer = |shard| Arc::new(ShardWriter::new(shard, &self.sink, &dependency));
         self.shards.shards().map(writer).collect()
     }
@@ -238,7 +238,7 @@ impl IngestPulses {
         work: &mut Work,
         settlers: &mut Work,
     ) -> RunningRoute {
-        let dependency = Arc::new(Dependency::new(&route.name));
+        let dependency = self.tally.depends_on(&route.name);
         let unsettled = Arc::new(Unsettled::default());
         let opened = CancellationToken::new();
         let (refuse, refused) = mpsc::channel(Refusals::QUEUE);
@@ -246,7 +246,7 @@ impl IngestPulses {
             Refusals {
                 source_name: route.name.clone(),
                 dead_letters: Arc::clone(&route.dead_letters),
-                dependency: Dependency::new(format!("dead letters of {}", route.name)),
+                dependency: self.tally.depends_on(format!("dead letters of {}", route.name)),
                 tally: Arc::clone(&self.tally),
                 refused,
             }

@@ -140,5 +140,6 @@ fn starter() -> mpsc::Sender<Job> {
     sender.clone()
 }
 pub mod postgres;
+pub mod promtool;
 pub mod rabbitmq;
 pub mod redis;

@@ -1,32 +1,43 @@
 //! Where a load is published.
 
+use super::payments;
+#[cfg(feature = "kafka")]
+use crate::settings::Kafka;
 use crate::{
     cli::{Format, Populate, Target},
     settings::{Fault, Settings},
 };
-use application::{decode::Decoder, ports::PortError};
-use infrastructure::rabbitmq::{OutgoingMessage, RabbitmqPublisher, RabbitmqSettings};
-#[cfg(feature = "kafka")]
-use {crate::settings::Kafka, std::sync::Arc};
+use application::{decode::Decoder, ports::PortError, retry::Dependency};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use infrastructure::{
+    http::WebhookSender,
+    rabbitmq::{OutgoingMessage, RabbitmqPublisher, RabbitmqSettings},
+};
+use std::{net::Ipv4Addr, sync::Arc};
+
+/// How many webhooks of a burst one publisher has under way: each needs a connection.
+const REQUESTS_AT_ONCE: usize = 32;
 
 /// How to do without a broker.
 const INSTEAD: &str = "use `app ingest FILE`, which needs no server";
 
 /// The place, as the settings name it.
-pub(super) enum Broker {
+pub(super) enum Outlet {
     Rabbitmq(RabbitmqSettings),
     /// With what reads whose pulses they are: messages of one tenant have one key.
     #[cfg(feature = "kafka")]
     Kafka(Kafka, Arc<Decoder>),
+    /// An API that takes webhooks.
+    Webhook(Arc<WebhookSender>),
 }
 
-impl Broker {
+impl Outlet {
     /// What `--to` names.
     ///
     /// # Errors
     /// Names what the settings, the arguments or this build lack.
     pub(super) fn find(arguments: &Populate, settings: &Settings, decoder: Decoder) -> Result<Self, Fault> {
-        let events = arguments.format == Format::Event;
+        let events = arguments.format() == Format::Event;
         if events && arguments.from.is_some() {
             let problem = "the lines of a file have no routing keys: publish them with --format pulse";
             return Err(Fault::new("--from", problem));
@@ -41,7 +52,8 @@ impl Broker {
                 }
                 Ok(Self::Rabbitmq(broker.clone()))
             }
-            Target::Kafka => kafka_broker(settings, decoder),
+            Target::Kafka => kafka_topic(settings, decoder),
+            Target::Webhook => webhook(arguments, settings).map(Arc::new).map(Self::Webhook),
         }
     }
 
@@ -50,56 +62,88 @@ impl Broker {
             Self::Rabbitmq(_) => "rabbitmq",
             #[cfg(feature = "kafka")]
             Self::Kafka(..) => "kafka",
+            Self::Webhook(_) => "api",
         }
     }
 
     /// How many publishers there may be: on Kafka one, because two would mix up the order within a key.
     pub(super) const fn publishers(&self, wanted: u16) -> u16 {
         match self {
-            Self::Rabbitmq(_) => wanted,
+            Self::Rabbitmq(_) | Self::Webhook(_) => wanted,
             #[cfg(feature = "kafka")]
             Self::Kafka(..) => 1,
         }
     }
 
-    pub(super) async fn connect(&self) -> Result<Publisher, PortError> {
+    pub(super) async fn connect(&self) -> Result<Publisher<'_>, PortError> {
         match self {
             Self::Rabbitmq(settings) => {
                 Ok(Publisher::Rabbitmq(Box::new(RabbitmqPublisher::connect(settings).await?)))
             }
             #[cfg(feature = "kafka")]
-            Self::Kafka(kafka, decoder) => {
-                kafka::Keyed::new(kafka.clone(), Arc::clone(decoder)).map(Publisher::Kafka)
-            }
+            Self::Kafka(kafka, decoder) => kafka::Keyed::new(kafka.clone(), decoder).map(Publisher::Kafka),
+            Self::Webhook(sender) => Ok(Publisher::Webhook(sender)),
         }
     }
 }
 
 #[cfg(feature = "kafka")]
-fn kafka_broker(settings: &Settings, decoder: Decoder) -> Result<Broker, Fault> {
-    let broker = settings.kafka("app populate --to kafka", INSTEAD)?;
-    Ok(Broker::Kafka(broker.clone(), Arc::new(decoder)))
+fn kafka_topic(settings: &Settings, decoder: Decoder) -> Result<Outlet, Fault> {
+    let kafka = settings.kafka("app populate --to kafka", INSTEAD)?;
+    Ok(Outlet::Kafka(kafka.clone(), Arc::new(decoder)))
 }
 
 #[cfg(not(feature = "kafka"))]
-fn kafka_broker(_: &Settings, _: Decoder) -> Result<Broker, Fault> {
+fn kafka_topic(_: &Settings, _: Decoder) -> Result<Outlet, Fault> {
     Err(Fault::new("--to", "kafka is not in this build: build it with `--features kafka`"))
 }
 
-/// A connection of one publisher.
-pub(super) enum Publisher {
-    Rabbitmq(Box<RabbitmqPublisher>),
-    #[cfg(feature = "kafka")]
-    Kafka(kafka::Keyed),
+/// The API of the flag, or the one that runs beside with the same settings.
+fn webhook(arguments: &Populate, settings: &Settings) -> Result<WebhookSender, Fault> {
+    if arguments.format() != Format::Payment {
+        let problem = "must be payment with --to webhook: that is what the webhook takes";
+        return Err(Fault::new("--format", problem));
+    }
+    if arguments.from.is_some() {
+        return Err(Fault::new("--from", "does not go with --to webhook: webhooks are made up"));
+    }
+    let base = arguments.url.clone().unwrap_or_else(|| {
+        let mut addr = settings.http.addr;
+        if addr.ip().is_unspecified() {
+            addr.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
+        format!("http://{addr}")
+    });
+    WebhookSender::new(&base, payments::SOURCE, settings.http.webhook_secret.clone())
+        .map_err(|error| Fault::new("--url", error.to_string()))
 }
 
-impl Publisher {
-    /// Publishes all the messages in their order, and returns when the broker has confirmed each.
-    pub(super) async fn publish(&self, messages: Vec<OutgoingMessage>) -> Result<(), PortError> {
+/// The way in of one publisher.
+pub(super) enum Publisher<'a> {
+    Rabbitmq(Box<RabbitmqPublisher>),
+    #[cfg(feature = "kafka")]
+    Kafka(kafka::Keyed<'a>),
+    Webhook(&'a WebhookSender),
+}
+
+impl Publisher<'_> {
+    /// Publishes the messages, in their order where the place keeps one; each is durable when it returns. Waits while the
+    /// place is away.
+    pub(super) async fn publish(
+        &self,
+        messages: Vec<OutgoingMessage>,
+        dependency: &Dependency,
+    ) -> Result<(), PortError> {
         match self {
-            Self::Rabbitmq(publisher) => publisher.publish(messages).await,
+            Self::Rabbitmq(publisher) => dependency.hold(|| publisher.publish(messages.clone())).await,
             #[cfg(feature = "kafka")]
-            Self::Kafka(publisher) => publisher.publish(messages).await,
+            Self::Kafka(publisher) => dependency.hold(|| publisher.publish(messages.clone())).await,
+            Self::Webhook(sender) => {
+                let send = |message: OutgoingMessage| async move {
+                    dependency.hold(|| sender.send(message.body.clone())).await
+                };
+                stream::iter(messages).map(send).buffer_unordered(REQUESTS_AT_ONCE).try_collect().await
+            }
         }
     }
 
@@ -108,6 +152,7 @@ impl Publisher {
             Self::Rabbitmq(publisher) => publisher.close().await,
             #[cfg(feature = "kafka")]
             Self::Kafka(_) => Ok(()),
+            Self::Webhook(_) => Ok(()),
         }
     }
 }
@@ -126,17 +171,16 @@ mod kafka {
         kafka::{KafkaMessage, KafkaPublisher, KafkaSettings},
         rabbitmq::OutgoingMessage,
     };
-    use std::sync::Arc;
 
     /// Publishes each message under the tenant of its first pulse: a trainer, a customer. Or under its routing key, which
     /// events have.
-    pub(in crate::populate) struct Keyed {
+    pub(in crate::populate) struct Keyed<'a> {
         publisher: KafkaPublisher,
-        decoder: Arc<Decoder>,
+        decoder: &'a Decoder,
     }
 
-    impl Keyed {
-        pub(super) fn new(kafka: Kafka, decoder: Arc<Decoder>) -> Result<Self, PortError> {
+    impl<'a> Keyed<'a> {
+        pub(super) fn new(kafka: Kafka, decoder: &'a Decoder) -> Result<Self, PortError> {
             let Kafka { brokers, topic, group, dead_letter_topic } = kafka;
             let settings = KafkaSettings { brokers, topic, group, dead_letter_topic };
             Ok(Self { publisher: KafkaPublisher::new(&settings)?, decoder })
@@ -168,11 +212,12 @@ mod kafka {
             items.into_iter().find_map(|item| Some(item.pulse.ok()?.tenant.to_string()))
         }
     }
+
     #[cfg(test)]
     mod tests {
         use super::*;
         use application::decode::Format;
-        use std::path::Path;
+        use std::{path::Path, sync::Arc};
 
         #[test]
         fn the_key_is_whose_the_first_pulse_is() {
@@ -194,7 +239,7 @@ mod kafka {
                 (Decoder::default(), pulse("A"), Some("user.event.created"), Some("user.event.created")),
                 (task, r#"{"id":"1","customer":"C","payload":"p"}"#.to_owned(), None, Some("C")),
             ] {
-                let keyed = Keyed::new(kafka.clone(), Arc::new(decoder)).unwrap();
+                let keyed = Keyed::new(kafka.clone(), &decoder).unwrap();
                 let message = OutgoingMessage {
                     body: body.clone().into_bytes(),
                     message_id: Some("m".to_owned()),
