@@ -8,7 +8,7 @@ use crate::{
 use anyhow::{Context, bail};
 use application::{
     accept_pulses::{GroupWriter, GroupedIntake, InboxIntake},
-    decode::{Decoder, Format},
+    decode::Decoder,
     overview::GatherOverview,
     ports::{Inbox, PulseIntake},
 };
@@ -65,8 +65,6 @@ pub(crate) async fn start(
     };
     let dashboard = Dashboard::new(overview, Some(settings.counting.flush_schedule.clone()));
     let (intake, writer) = intake(broker, inbox);
-    // What goes to the inbox is read as native pulses, what goes to the queue in the format of the worker there.
-    let format = if broker.is_some() { decoder.format.clone() } else { Format::Pulse };
     let state = HttpState::new(
         HttpSettings {
             addr: settings.http.addr,
@@ -75,7 +73,7 @@ pub(crate) async fn start(
             limits: HttpLimits { drain_timeout: settings.intake.drain_timeout, ..settings.http.limits },
         },
         HttpPorts {
-            decoder: Decoder { format, ..decoder },
+            decoder,
             intake,
             queries: Arc::clone(queries),
             pending: Arc::new(backends.pending()),

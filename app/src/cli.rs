@@ -59,7 +59,7 @@ pub(crate) struct Modes {
     pub(crate) api: bool,
 
     /// Worker, cron and API on one embedded file: no server, no configuration. Without API with --until-idle.
-    #[arg(long, group = "taking", conflicts_with_all = ["cron", "api"])]
+    #[arg(long, group = "taking", conflicts_with = "cron")]
     pub(crate) standalone: bool,
 
     /// Stop by itself this long after the last message, with everything settled and flushed [example: 5s].
@@ -128,7 +128,8 @@ pub(crate) enum Command {
   app populate --to rabbitmq --total-messages 10000 --duplicates 10 --seed 7 --count-out expected.csv
   app populate --to rabbitmq --from january.ndjson.gz
   app populate --to webhook --total-messages 5000 --buffer-size 500 --duplicates 10 --count-out expected.csv
-  RABBITMQ_EXCHANGE=users app populate --to rabbitmq --format event --duplicates 10 --count-out expected.json")]
+  RABBITMQ_EXCHANGE=users app populate --to rabbitmq --format event --duplicates 10 --count-out expected.json
+  KAFKA_BROKERS=127.0.0.1:9092 app populate --to kafka --format purchase --count-out expected.csv")]
     Populate(Populate),
     /// Make, list and revoke the keys by which services call the HTTP API.
     #[command(subcommand)]
@@ -234,7 +235,7 @@ pub(crate) struct Populate {
     #[arg(long, value_name = "N")]
     pub(crate) total_messages: Option<u64>,
 
-    /// How many publishers, each with a connection of its own.
+    /// How many publishers, each with a connection of its own; on Kafka one.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) workers_number: u16,
 
@@ -279,11 +280,24 @@ pub(crate) struct Populate {
     pub(crate) seed: Option<u64>,
 }
 
+impl Populate {
+    /// The format of the flag, or the one that the target takes.
+    pub(crate) fn format(&self) -> Format {
+        self.format.unwrap_or(match self.to {
+            Target::Rabbitmq | Target::Kafka => Format::Pulse,
+            Target::Webhook => Format::Payment,
+        })
+    }
+}
+
 /// Where `app populate` publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Target {
     /// The queue or the exchange that RABBITMQ_* names.
     Rabbitmq,
+    /// The topic that KAFKA_* names. A message's key is the tenant of its first pulse (a trainer, a customer), and one
+    /// publisher keeps the order within a key. In builds with the feature kafka.
+    Kafka,
     /// The webhooks of a running `app --api` or `app --standalone`, signed with WEBHOOK_SECRET.
     Webhook,
 }
@@ -296,6 +310,10 @@ pub(crate) enum Format {
     /// Events of users, for PULSE_FORMAT=event: RABBITMQ_EXCHANGE takes them by their routing keys. The --tenants are
     /// the users; --count-out writes a JSON object of the types, each with its users and their counts.
     Event,
+    /// Purchases of trainings, for PULSE_FORMAT=purchase. The --tenants are the trainers, the --skus the trainings.
+    Purchase,
+    /// Tasks of customers, for PULSE_FORMAT=task. The --tenants are the customers; none repeats another one.
+    Task,
     /// Events of payments, for webhooks and for PULSE_FORMAT=payment. Their types are the --skus.
     Payment,
 }

@@ -5,7 +5,7 @@
 
 use crate::{
     cli::Health,
-    settings::{Accumulator, Settings},
+    settings::{Accumulator, Settings, SourceKind},
 };
 use anyhow::{Context, bail};
 use secrecy::{ExposeSecret, SecretString};
@@ -26,7 +26,7 @@ const ESTABLISHED: &str = "01";
 /// Says what is missing; [`crate::settings::Faults`] where the settings cannot be those of a process that runs.
 pub(crate) fn run(arguments: &Health, settings: &Settings) -> anyhow::Result<()> {
     let stores = settings.stores_or_embedded("app health", "set both, as for the process")?;
-    let rabbitmq = settings.rabbitmq().and_then(|broker| connection("RabbitMQ", &broker.url));
+    let rabbitmq = rabbitmq(settings);
     let redis = match &stores.accumulator {
         Accumulator::Redis(redis) => connection("Redis", &redis.url),
         Accumulator::Embedded(_) => None,
@@ -40,6 +40,12 @@ pub(crate) fn run(arguments: &Health, settings: &Settings) -> anyhow::Result<()>
     })?;
     writeln!(io::stdout(), "healthy")?;
     Ok(())
+}
+
+/// The connection of a process that takes messages, where the broker is among its sources.
+fn rabbitmq(settings: &Settings) -> Option<Connection> {
+    let broker = settings.rabbitmq().filter(|_| settings.sources.contains(&SourceKind::Rabbitmq))?;
+    connection("RabbitMQ", &broker.url)
 }
 
 /// The connection that a URL of the settings stands for.
@@ -136,6 +142,7 @@ fn established(line: &str) -> Option<(u16, &str)> {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+    use crate::settings::Environment;
     use std::{
         net::{TcpListener, TcpStream},
         process::{Child, Command},
@@ -257,6 +264,19 @@ mod tests {
         assert_eq!(port("amqps://rabbitmq"), Some(5671));
         assert_eq!(port("redis://redis:6380/1"), Some(6380));
         assert_eq!(port("rediss://redis"), Some(6379));
+    }
+
+    #[test]
+    fn a_broker_is_expected_only_where_it_is_a_source() {
+        let port = |sources: &str| {
+            let variables = [("RABBITMQ_URL", "amqp://rabbitmq"), ("PULSE_SOURCES", sources)];
+            let variables = variables.map(|(name, value)| (name.into(), value.into()));
+            let environment = Environment::collect([], variables, Path::new("no such file"));
+            let settings = Settings::load(&environment).unwrap();
+            rabbitmq(&settings).map(|connection| connection.port)
+        };
+        assert_eq!(port("inbox"), None);
+        assert_eq!(port("inbox,rabbitmq"), Some(5672));
     }
 
     #[test]

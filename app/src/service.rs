@@ -169,7 +169,8 @@ impl Plan {
         if modes.standalone && !settings.sources.contains(&SourceKind::Inbox) {
             sources.push(Source::Inbox(settings.inbox.reading));
         }
-        let credentials = modes.api.then(|| settings.http.credentials("app --api", INSTEAD));
+        let needs_credentials = modes.api && !modes.standalone;
+        let credentials = needs_credentials.then(|| settings.http.credentials("app --api", INSTEAD));
         Ok(Self {
             stores: stores?,
             sources,

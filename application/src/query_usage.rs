@@ -3,7 +3,7 @@
 use crate::{
     ports::{FlushRecord, GroupBy, LedgerRow, PortError, UsageFilter, UsageQueries, UsageRow, WindowSum},
     report_usage::{PendingUsage, ReportError},
-    usage_windows::{WindowError, WindowLength, window_bounds},
+    usage_windows::{WindowError, WindowLength, first_window_bounds},
 };
 use chrono_tz::Tz;
 use domain::{HourWindow, Timestamp};
@@ -13,6 +13,9 @@ use std::{iter::once, sync::Arc};
 pub const PENDING_KEYS_MAX: usize = 50_000;
 /// The most sums in one answer.
 pub const SUMS_MAX: u32 = 100_000;
+/// The most parts of a span that are summed up for one answer, each of [`crate::usage_windows::WINDOWS_MAX`] windows: more
+/// than seventy years of hours without a gap.
+const PARTS_MAX: usize = 64;
 /// How many flushes are looked through for the last one of a shard.
 const FLUSHES_READ: u32 = 4_096;
 
@@ -45,7 +48,7 @@ pub struct Page {
 /// Sums over windows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sums {
-    /// Where each window begins, and where the last one ends.
+    /// Where each window begins, and where the last one ends. A long span of windows that hold nothing stands as one.
     pub bounds: Vec<HourWindow>,
     /// The sums, by window and group.
     pub sums: Vec<WindowSum>,
@@ -109,7 +112,8 @@ impl QueryUsage {
         Ok(Page { entries: entries.collect(), total })
     }
 
-    /// Sums of the books over the windows of a span; where the filter leaves an end open, the wanted rows make it.
+    /// Sums of the books over the windows of a span; where the filter leaves an end open, the wanted rows make it. It may be
+    /// of any length: gaps in which nothing was used cost nothing.
     ///
     /// # Errors
     /// See [`QueryError`].
@@ -124,12 +128,25 @@ impl QueryUsage {
         // Before the sums: what is complete by now is in them.
         let complete_until = self.complete_until(now).await?;
         let mut sums = Sums { bounds: Vec::new(), sums: Vec::new(), complete_until };
-        let Some((first, last)) = self.span(filter).await? else { return Ok(sums) };
-        sums.bounds = window_bounds(length, zone, first, last)?;
-        if sums.bounds.len() > 1 {
-            sums.sums = self.queries.sums(filter, &sums.bounds, group_by, SUMS_MAX + 1).await?;
+        let Some((mut first, last)) = self.span(filter).await? else { return Ok(sums) };
+        for _ in 0..PARTS_MAX {
+            let bounds = first_window_bounds(length, zone, first, last)?;
+            let Some(end) = bounds.last().copied() else { return Ok(sums) };
+            let part = self.queries.sums(filter, &bounds, group_by, SUMS_MAX + 1).await?;
+            let before = sums.bounds.len();
+            sums.sums.extend(part.into_iter().map(|sum| WindowSum { window: before + sum.window, ..sum }));
+            sums.bounds.extend(bounds);
+            if sums.sums.len() > SUMS_MAX as usize {
+                return Err(QueryError::TooManySums);
+            }
+            if end >= last {
+                return Ok(sums);
+            }
+            let rest = UsageFilter { from: filter.from.max(Some(end)), ..filter.clone() };
+            let Some((next, _)) = self.queries.span(&rest).await? else { return Ok(sums) };
+            first = next;
         }
-        if sums.sums.len() > SUMS_MAX as usize { Err(QueryError::TooManySums) } else { Ok(sums) }
+        Err(WindowError::TooMany.into())
     }
 
     /// From where up to before where the sums reach.
@@ -154,5 +171,70 @@ impl QueryUsage {
         let each: Option<Vec<Timestamp>> =
             waiting.into_iter().map(|shard| last(shard).map(|flush| flush.sealed_at)).collect();
         Ok(each.and_then(|each| each.into_iter().chain(once(now)).min()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::{MockAccumulatorShards, MockGenerationStore, MockShardRegistry, MockUsageQueries};
+    use domain::{UsageTotal, UsageUnit};
+
+    const NOW: Timestamp = Timestamp::new(1_768_046_400, 0);
+
+    /// Sums by the hour over books that hold something in these hours only; the hours in which the windows of the sums begin.
+    async fn hours_with_sums(holding: &'static [i32], filter: UsageFilter) -> Result<Vec<i32>, QueryError> {
+        let hour = HourWindow::from_number;
+        let wanted = move |filter: &UsageFilter| {
+            let (from, to) = (filter.from, filter.to);
+            let is_wanted =
+                move |it: &HourWindow| from.is_none_or(|from| from <= *it) && to.is_none_or(|to| *it < to);
+            holding.iter().copied().map(hour).filter(is_wanted)
+        };
+        let mut queries = MockUsageQueries::new();
+        queries.expect_span().returning(move |filter| Ok(wanted(filter).min().zip(wanted(filter).max())));
+        queries.expect_sums().returning(move |filter, bounds, _, _| {
+            let window = |it: HourWindow| bounds.windows(2).position(|pair| pair[0] <= it && it < pair[1]);
+            let sum = |window| WindowSum {
+                window,
+                tenant: None,
+                product_sku: None,
+                use_unity: UsageUnit::new("KB").unwrap(),
+                total: UsageTotal::default(),
+            };
+            Ok(wanted(filter).filter_map(window).map(sum).collect())
+        });
+        let mut registry = MockShardRegistry::new();
+        registry.expect_registration().returning(|| Ok(None));
+        let pending = PendingUsage {
+            registry: Arc::new(registry),
+            shards: Arc::new(MockAccumulatorShards::new()),
+            generations: Arc::new(MockGenerationStore::new()),
+        };
+        let query = QueryUsage { queries: Arc::new(queries), pending: Arc::new(pending) };
+        let sums = query.sums(&filter, WindowLength::Hour, Tz::UTC, GroupBy::default(), NOW).await?;
+        assert!(sums.sums.iter().all(|sum| sum.window + 1 < sums.bounds.len()), "each window has an end");
+        Ok(sums.sums.iter().map(|sum| sums.bounds[sum.window].number()).collect())
+    }
+
+    #[tokio::test]
+    async fn a_pulse_of_long_ago_is_summed_up_beside_those_of_today() {
+        const HOURS: [i32; 5] = [-600_000, 0, 9_999, 490_000, 490_001];
+        let hour = |number| Some(HourWindow::from_number(number));
+        let all = hours_with_sums(&HOURS, UsageFilter::default()).await.unwrap();
+        assert_eq!(all, HOURS);
+        let filter = UsageFilter { from: hour(-900_000), to: hour(490_001), ..UsageFilter::default() };
+        assert_eq!(hours_with_sums(&HOURS, filter).await.unwrap(), HOURS[..4]);
+        let filter = UsageFilter { from: hour(1), ..UsageFilter::default() };
+        assert_eq!(hours_with_sums(&HOURS, filter).await.unwrap(), HOURS[2..]);
+        let filter = UsageFilter { from: hour(1), to: hour(5), ..UsageFilter::default() };
+        assert_eq!(hours_with_sums(&HOURS, filter).await.unwrap(), [0; 0]);
+    }
+
+    #[tokio::test]
+    async fn the_work_for_one_answer_is_bounded() {
+        let hours: Vec<i32> = (0..70).map(|number| number * 20_000).collect();
+        let refused = hours_with_sums(hours.leak(), UsageFilter::default()).await;
+        assert!(matches!(refused, Err(QueryError::Window(WindowError::TooMany))));
     }
 }

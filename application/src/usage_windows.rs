@@ -6,7 +6,7 @@ use chrono::{
 use chrono_tz::Tz;
 use domain::{HourWindow, Timestamp};
 
-/// The most windows in one answer.
+/// The most windows that are summed up at once.
 pub const WINDOWS_MAX: usize = 10_000;
 
 const SECONDS_PER_HOUR: i32 = 3_600;
@@ -48,6 +48,17 @@ pub fn window_bounds(
     from: HourWindow,
     to: HourWindow,
 ) -> Result<Vec<HourWindow>, WindowError> {
+    let bounds = first_window_bounds(length, zone, from, to)?;
+    if bounds.last().is_some_and(|last| *last < to) { Err(WindowError::TooMany) } else { Ok(bounds) }
+}
+
+/// The same for the first [`WINDOWS_MAX`] windows of a span: it may go on after the last bound.
+pub(crate) fn first_window_bounds(
+    length: WindowLength,
+    zone: Tz,
+    from: HourWindow,
+    to: HourWindow,
+) -> Result<Vec<HourWindow>, WindowError> {
     let mut bounds = Vec::new();
     if from >= to {
         return Ok(bounds);
@@ -56,11 +67,8 @@ pub fn window_bounds(
     loop {
         let bound = next.bound()?;
         bounds.push(bound);
-        if bound >= to {
+        if bound >= to || bounds.len() > WINDOWS_MAX {
             return Ok(bounds);
-        }
-        if bounds.len() > WINDOWS_MAX {
-            return Err(WindowError::TooMany);
         }
         next = next.step()?;
     }

@@ -1,6 +1,10 @@
 //! Where the messages of a load come from: made up, or the lines of a file.
 
-use super::{events::EventRecipe, payments};
+use super::{
+    events::EventRecipe,
+    payments,
+    shapes::{PurchaseRecipe, TaskRecipe},
+};
 use crate::ingest;
 use application::{
     decode::Decoder,
@@ -44,7 +48,7 @@ impl Load {
     /// About so many of the next messages; `None` after the last.
     pub(super) async fn next(&self, at_once: usize, now: Timestamp) -> anyhow::Result<Option<Chunk>> {
         match self {
-            Self::Made(load) => Ok(load.next(at_once)),
+            Self::Made(load) => Ok(load.next(at_once, now)),
             Self::File(load) => load.next(at_once, now).await,
         }
     }
@@ -63,6 +67,10 @@ pub(super) enum Making {
     Pulses(Recipe),
     /// Events of users.
     Events(EventRecipe),
+    /// Purchases of trainings.
+    Purchases(PurchaseRecipe),
+    /// Tasks of customers.
+    Tasks(TaskRecipe),
     /// Events of payments.
     Payments(Recipe),
 }
@@ -79,12 +87,14 @@ impl MadeLoad {
         Self { making, total, next: AtomicU64::new(0) }
     }
 
-    fn next(&self, at_once: usize) -> Option<Chunk> {
+    fn next(&self, at_once: usize, now: Timestamp) -> Option<Chunk> {
         let numbers = take(&self.next, at_once, self.total);
         let mut chunk = Chunk::default();
         for number in numbers {
             let (Made { message_id, body, fresh }, routing_key) = match self.making {
                 Making::Pulses(recipe) => (recipe.message(number), None),
+                Making::Purchases(recipe) => (recipe.message(number), None),
+                Making::Tasks(recipe) => (recipe.message(number, now), None),
                 Making::Payments(recipe) => (payments::message(&recipe, number), None),
                 Making::Events(recipe) => {
                     let (made, routing_key) = recipe.message(number);

@@ -4,25 +4,29 @@ mod events;
 mod load;
 mod outlet;
 mod payments;
+mod shapes;
 
 use crate::{
-    cli::{Format, Populate, Target},
-    clock, ingest, progress,
-    settings::{Fault, Settings},
+    cli::{Format, Populate},
+    clock, ingest, mappings, progress,
+    settings::{Fault, Faults, Settings},
     usage::{Layout, Renderer, Status},
 };
 use anyhow::Context;
-use application::{populate::Recipe, retry::Dependency};
+use application::{
+    decode::{self, Decoder},
+    populate::Recipe,
+    retry::Dependency,
+};
 use domain::UsageTotals;
 use events::EventRecipe;
 use indicatif::ProgressBar;
-use infrastructure::{http::WebhookSender, rabbitmq::RabbitmqSettings};
 use load::{Chunk, FileLoad, Load, MadeLoad, Making};
 use outlet::Outlet;
+use shapes::{PurchaseRecipe, TaskRecipe};
 use std::{
     fs::File,
     io::{self, BufWriter, Write},
-    net::Ipv4Addr,
     path::Path,
     sync::Arc,
 };
@@ -40,18 +44,15 @@ pub(crate) async fn run(
     settings: &Settings,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let outlet = match arguments.to {
-        Target::Rabbitmq => rabbitmq(&arguments, settings),
-        Target::Webhook => webhook(&arguments, settings),
-    };
-    let outlet = outlet.map_err(crate::settings::Faults::from)?;
+    let decoder = decoder(&arguments, settings).map_err(Faults::from)?;
+    let outlet = Outlet::find(&arguments, settings, decoder.clone()).map_err(Faults::from)?;
     let seed = arguments.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0);
     let load = Arc::new(match &arguments.from {
         Some(file) => Load::File(Box::new(FileLoad::new(
             ingest::open(vec![file.clone()], "-")?,
             arguments.total_messages,
             (seed, arguments.duplicates),
-            settings.decoder(&settings.ledger()),
+            decoder,
             arguments.count_out.is_some(),
         ))),
         None => Load::Made(MadeLoad::new(
@@ -59,21 +60,22 @@ pub(crate) async fn run(
             arguments.total_messages.unwrap_or(MESSAGES_DEFAULT),
         )),
     });
+    let publishers = outlet.publishers(arguments.workers_number);
     let job = Arc::new(Job {
+        dependency: Dependency::new(outlet.name()),
+        outlet,
         bar: progress::messages(load.total()),
         load,
         buffer: usize::try_from(arguments.buffer_size)?,
         counts: arguments.count_out.is_some(),
-        dependency: Dependency::new(outlet.name()),
-        outlet,
         stop,
     });
     let start = Instant::now();
-    let done = publish_all(&job, arguments.workers_number).await;
+    let done = publish_all(&job, publishers).await;
     job.bar.finish_and_clear();
     let Published { messages, totals } = done?;
     if let Some(file) = &arguments.count_out {
-        write_totals(file, totals, format(&arguments))
+        write_totals(file, totals, arguments.format())
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
     let seconds = start.elapsed().as_secs_f64();
@@ -88,67 +90,40 @@ pub(crate) async fn run(
     Ok(())
 }
 
-fn rabbitmq(arguments: &Populate, settings: &Settings) -> Result<Outlet, Fault> {
-    let instead = "use `app ingest FILE`, which needs no server";
-    let broker = settings.broker("app populate --to rabbitmq", instead)?;
-    check_format(arguments, broker)?;
-    Ok(Outlet::Rabbitmq(broker.clone()))
-}
-
-/// The API of the flag, or the one that runs beside with the same settings.
-fn webhook(arguments: &Populate, settings: &Settings) -> Result<Outlet, Fault> {
-    if format(arguments) != Format::Payment {
-        return Err(Fault::new(
-            "--format",
-            "must be payment with --to webhook: that is what the webhook takes",
-        ));
-    }
-    if arguments.from.is_some() {
-        return Err(Fault::new("--from", "goes with --to rabbitmq only: webhooks are made up"));
-    }
-    let base = arguments.url.clone().unwrap_or_else(|| {
-        let mut addr = settings.http.addr;
-        if addr.ip().is_unspecified() {
-            addr.set_ip(Ipv4Addr::LOCALHOST.into());
+/// What reads the messages of the format; that of the settings reads pulses of a file.
+fn decoder(arguments: &Populate, settings: &Settings) -> Result<Decoder, Fault> {
+    let mapping = match arguments.format() {
+        Format::Pulse => None,
+        Format::Event => Some("event"),
+        Format::Payment => Some("payment"),
+        Format::Purchase => Some("purchase"),
+        Format::Task => Some("task"),
+    };
+    let decoder = settings.decoder(&settings.ledger());
+    let format = match mapping {
+        None if arguments.from.is_some() => return Ok(decoder),
+        None => decode::Format::Pulse,
+        Some(name) => {
+            let mapping = mappings::find(name, Path::new("."))
+                .map_err(|error| Fault::new("--format", format!("{name} has no mapping: {error:?}")))?;
+            decode::Format::Mapping(Arc::new(mapping))
         }
-        format!("http://{addr}")
-    });
-    let sender = WebhookSender::new(&base, payments::SOURCE, settings.http.webhook_secret.clone());
-    let sender = sender.map_err(|error| Fault::new("--url", error.to_string()))?;
-    Ok(Outlet::Webhook(Arc::new(sender)))
-}
-
-/// That of the flag, or the one that the target takes.
-fn format(arguments: &Populate) -> Format {
-    arguments.format.unwrap_or(match arguments.to {
-        Target::Rabbitmq => Format::Pulse,
-        Target::Webhook => Format::Payment,
-    })
-}
-
-/// Events need routing keys, and an exchange that delivers by them.
-fn check_format(arguments: &Populate, broker: &RabbitmqSettings) -> Result<(), Fault> {
-    if format(arguments) != Format::Event {
-        return Ok(());
-    }
-    if arguments.from.is_some() {
-        let problem = "the lines of a file have no routing keys: publish them with --format pulse";
-        return Err(Fault::new("--from", problem));
-    }
-    if broker.exchange.is_none() {
-        let instead = "publish --format pulse, which needs no exchange";
-        return Err(Fault::lacking("RABBITMQ_EXCHANGE", "app populate --format event", instead));
-    }
-    Ok(())
+    };
+    Ok(Decoder { format, ..decoder })
 }
 
 fn making(arguments: &Populate, seed: u64) -> Making {
     let &Populate { tenants, skus, start, hours, items_per_message: items, duplicates, .. } = arguments;
     let recipe = Recipe { seed, tenants, skus, start, hours, items, duplicates };
-    match format(arguments) {
+    match arguments.format() {
         Format::Pulse => Making::Pulses(recipe),
         Format::Payment => Making::Payments(recipe),
         Format::Event => Making::Events(EventRecipe { seed, users: tenants, duplicates }),
+        Format::Purchase => {
+            let (trainers, trainings) = (tenants, skus);
+            Making::Purchases(PurchaseRecipe { seed, trainers, trainings, start, hours, duplicates })
+        }
+        Format::Task => Making::Tasks(TaskRecipe { seed, customers: tenants }),
     }
 }
 
@@ -189,14 +164,14 @@ async fn publish_all(job: &Arc<Job>, publishers: u16) -> anyhow::Result<Publishe
 /// Publishes with a connection of its own until there is nothing left, or until the program is to stop.
 async fn publish(job: Arc<Job>) -> anyhow::Result<Published> {
     let work = async {
-        let channel = job.outlet.open(&job.dependency).await?;
+        let publisher = job.dependency.hold(|| job.outlet.connect()).await?;
         let mut published = Published::default();
         while !job.stop.is_cancelled() {
             let Some(Chunk { messages, fresh }) = job.load.next(job.buffer, clock::now()).await? else {
                 break;
             };
             let count = messages.len() as u64;
-            channel.publish(messages, &job.dependency).await?;
+            publisher.publish(messages, &job.dependency).await?;
             published.messages += count;
             if job.counts {
                 for pulse in &fresh {
@@ -205,7 +180,7 @@ async fn publish(job: Arc<Job>) -> anyhow::Result<Published> {
             }
             job.bar.inc(count);
         }
-        channel.close().await?;
+        publisher.close().await?;
         Ok(published)
     };
     select! {
@@ -222,7 +197,7 @@ fn write_totals(file: &Path, totals: UsageTotals, format: Format) -> anyhow::Res
     let unfinished = file.with_added_extension("unfinished");
     let out = BufWriter::new(File::create(&unfinished)?);
     match format {
-        Format::Pulse | Format::Payment => {
+        Format::Pulse | Format::Payment | Format::Purchase | Format::Task => {
             let mut out = Renderer::new(out, Layout::Csv, false)?;
             for (key, total) in totals {
                 out.row(&key, total, Status::Billed)?;

@@ -307,7 +307,7 @@ impl InboxChoice {
             poll_interval: reader
                 .required("INBOX_POLL_INTERVAL", duration(Duration::from_millis(10)..=MINUTE)),
             lease: reader.required("INBOX_LEASE", duration(Duration::from_secs(1)..=HOUR)),
-            attempts_max: reader.required("INBOX_ATTEMPTS_MAX", number(1..=1_000)),
+            attempts_max: reader.required("INBOX_ATTEMPTS_MAX", number(4..=1_000)),
             ..InboxSettings::default()
         };
         Self { reading, retention: reader.required("INBOX_RETENTION", duration(HOUR..=CENTURY)) }

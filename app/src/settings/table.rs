@@ -297,11 +297,11 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         name: "INBOX_ATTEMPTS_MAX",
         group: INBOX,
         default: Some("10"),
-        allowed: "a whole number from 1 to 1000",
+        allowed: "a whole number from 4 to 1000",
         example: "",
         secret: false,
         doc: "After so many claims that ended without an answer, because the worker crashed, an event has failed. It waits \
-              longer before each. `app webhooks retry` sends it round again.",
+              longer before each, and from the fourth on it is claimed alone. `app webhooks retry` sends it round again.",
     },
     Definition {
         name: "INBOX_RETENTION",

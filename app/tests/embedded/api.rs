@@ -149,6 +149,14 @@ fn webhooks_of_payments_are_counted_once() {
     });
     let billed = folder.billed();
     assert!(billed.contains("payments,invoice,NGN,2026-01-10T12:00:00Z,5000,1"), "{billed}");
+    // The mapping of this name makes the same pulse of it: anything else would be refused as a conflict.
+    folder.write("payments.ndjson", payment("5000"));
+    let again = folder.run_with(&["ingest", "payments.ndjson"], &[("PULSE_FORMAT", "payment")], "");
+    assert!(
+        again.out.starts_with("1 lines read, 0 pulses counted, 1 duplicates, 0 rejected"),
+        "{}",
+        again.out
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The running API does what its own OpenAPI document says, whatever it is sent.
+//! The running API does what its own `OpenAPI` document says, whatever it is sent.
 
 use crate::{
     api::{Api, password},

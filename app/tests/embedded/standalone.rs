@@ -77,3 +77,12 @@ fn logs_are_one_json_object_a_line_where_that_is_asked_for() {
         assert!(value["message"].is_string() && value["level"].is_string(), "{line}");
     }
 }
+
+#[test]
+fn the_api_may_be_named_beside_standalone_of_which_it_is_a_part() {
+    let folder = Folder::new();
+    let mut service =
+        folder.start("service.log", &["--standalone", "--api"], &[("HTTP_ADDR", "127.0.0.1:0")]);
+    service.wait_for_log("listening");
+    assert_eq!(service.terminate(), Some(0), "{}", service.log());
+}

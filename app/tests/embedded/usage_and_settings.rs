@@ -64,6 +64,8 @@ fn a_mode_names_what_it_lacks_and_the_way_out() {
         (&["--worker"][..], &["RABBITMQ_URL", "REDIS_URL", "LEDGER_URL"][..]),
         (&["--cron"], &["REDIS_URL", "LEDGER_URL"]),
         (&["populate", "--to", "rabbitmq"], &["RABBITMQ_URL"]),
+        #[cfg(feature = "kafka")]
+        (&["populate", "--to", "kafka"], &["KAFKA_BROKERS"]),
     ] {
         let ran = folder.run(arguments);
         assert_eq!(ran.code, Some(2), "{ran:?}");

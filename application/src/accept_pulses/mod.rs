@@ -5,7 +5,7 @@ mod group;
 pub use group::{GroupWriter, GroupedIntake, InboxIntake};
 
 use crate::{
-    decode::{Decoder, Item},
+    decode::{Decoder, Format, HEADER_FORMAT, Item, NATIVE},
     ports::{Delivery, Envelope, IntakeMessage, PartitionId, PortError, PulseIntake},
 };
 use domain::{PulseIdentity, Reason, Rejection, Timestamp};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// The use case.
 pub struct AcceptPulses {
-    /// What to make of messages: the same as the engine makes of them.
+    /// The rules for pulses, the same as those of the engine; its format is that of other messages and plays no part.
     pub decoder: Decoder,
     /// Where the good ones go.
     pub intake: Arc<dyn PulseIntake>,
@@ -55,7 +55,8 @@ pub enum NotAccepted {
 }
 
 impl AcceptPulses {
-    /// Hands on the pulses that are good, as one message; they are durable when it returns.
+    /// Hands on the pulses that are good, native or `CloudEvents`, as one message; they are durable when it returns. The
+    /// message says what it is ([`HEADER_FORMAT`]), so that whoever reads it among others takes it for the same.
     ///
     /// A body of which every pulse is good goes on as it is, any other as an array of the good ones, each with its own
     /// bytes. The same body sent again is safe where its pulses have ids, or where it has a message id.
@@ -67,7 +68,7 @@ impl AcceptPulses {
         let delivery =
             Delivery { partition: PartitionId(0), sequence: 0, log: None, body, envelope, received_at };
         let mut items = Vec::new();
-        self.decoder.decode(&delivery, &mut items);
+        Decoder { format: Format::Pulse, ..self.decoder.clone() }.decode(&delivery, &mut items);
         let verdicts = verdicts(&delivery, &items)?;
         let body = if verdicts.iter().all(|verdict| verdict.refused.is_none()) {
             delivery.body
@@ -77,6 +78,7 @@ impl AcceptPulses {
         let mut envelope = delivery.envelope;
         // Pulses without an id are then known by the message when it comes twice from the intake.
         envelope.message_id.get_or_insert_with(|| id.clone());
+        envelope.headers.push((HEADER_FORMAT.to_owned(), NATIVE.to_owned()));
         self.intake.take(&[IntakeMessage { id, body, envelope, received_at }]).await?;
         Ok(verdicts)
     }
@@ -152,7 +154,8 @@ mod tests {
             seen.lock().unwrap().extend_from_slice(messages);
             Ok(())
         });
-        let accept = AcceptPulses { decoder: Decoder::default(), intake: Arc::new(intake) };
+        let decoder = Decoder { format: Format::CloudEvents, ..Decoder::default() };
+        let accept = AcceptPulses { decoder, intake: Arc::new(intake) };
         let envelope = Envelope { message_id: message_id.map(str::to_owned), ..Envelope::default() };
         let submission = Submission {
             body: body.into(),
@@ -163,6 +166,21 @@ mod tests {
         let result = accept.run(submission).await;
         let taken = taken.lock().unwrap().clone();
         (result, taken)
+    }
+
+    #[tokio::test]
+    async fn whoever_reads_other_messages_reads_what_was_accepted_for_what_it_is() {
+        let (_, mut taken) = accept(GOOD, None).await;
+        let IntakeMessage { body, envelope, received_at, .. } = taken.remove(0);
+        let decoder = Decoder { format: Format::CloudEvents, ..Decoder::default() };
+        let mut delivery =
+            Delivery { partition: PartitionId(0), sequence: 0, log: None, body, envelope, received_at };
+        let mut items = Vec::new();
+        decoder.decode(&delivery, &mut items);
+        assert!(items[0].pulse.is_ok(), "{items:?}");
+        delivery.envelope.headers.clear();
+        decoder.decode(&delivery, &mut items);
+        assert!(items[1].pulse.is_err(), "{items:?}");
     }
 
     fn reasons(verdicts: &[Verdict]) -> Vec<Option<Reason>> {

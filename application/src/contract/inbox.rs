@@ -39,7 +39,9 @@ pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a lease lasts in these tests.
 pub const LEASE: Duration = Duration::from_secs(1);
 /// How many claims without an answer an event survives in these tests, the last one not included.
-pub const ATTEMPTS_MAX: u32 = 2;
+pub const ATTEMPTS_MAX: u32 = 4;
+/// After so many of these an event is claimed alone.
+pub const SUSPECT_ATTEMPTS: u32 = 3;
 
 /// Makes a test of each promise. The expression is a future of [`FreshInbox`], asked for once a test.
 #[macro_export]
@@ -58,8 +60,10 @@ macro_rules! inbox_contract {
             a_source_wakes_at_once
             two_sources_share_the_events
             what_a_lost_worker_had_is_given_again
+            what_could_be_taken_is_told_by_its_age
             a_lease_that_is_held_is_renewed
             an_event_that_nobody_answers_for_fails
+            an_event_that_ends_its_workers_fails_alone
             what_was_refused_fails_with_the_reasons
             an_event_refused_after_it_was_done_has_failed
             a_failed_event_can_be_sent_round_again

@@ -7,16 +7,21 @@ pub mod mapping;
 mod object;
 mod pulse;
 
-use crate::ports::Delivery;
+use crate::ports::{Delivery, Envelope};
 use cloud_events::Form;
 use domain::{Pulse, Reason, Rejection, check_file_name};
 use mapping::{ColumnValue, Mapping, Message};
 use std::{ops::Range, sync::Arc, time::Duration};
 
+/// The header by which a message says what it is, whatever the format of the others: [`NATIVE`] and nothing else.
+pub const HEADER_FORMAT: &str = "pulse-format";
+/// Native pulses, or `CloudEvents` that say so themselves.
+pub const NATIVE: &str = "pulse";
+
 /// What to make of messages.
 #[derive(Clone, Debug)]
 pub struct Decoder {
-    /// What the messages are, where they do not say themselves that they are `CloudEvents`.
+    /// What the messages are, where they do not say themselves that they are `CloudEvents`, or native ([`HEADER_FORMAT`]).
     pub format: Format,
     /// Whether pulses count that carry nothing to know them by.
     pub anonymous: Anonymous,
@@ -142,8 +147,13 @@ impl Decoder {
         Ok((form, items))
     }
 
+    fn format(&self, envelope: &Envelope) -> &Format {
+        let is_native = envelope.headers.iter().any(|(name, value)| name == HEADER_FORMAT && value == NATIVE);
+        if is_native { &Format::Pulse } else { &self.format }
+    }
+
     fn form(&self, delivery: &Delivery) -> Result<Form, Rejection> {
-        Ok(match (Form::announced(&delivery.envelope)?, &self.format) {
+        Ok(match (Form::announced(&delivery.envelope)?, self.format(&delivery.envelope)) {
             (Form::Plain, Format::CloudEvents) => Form::Structured,
             (Form::Plain, Format::Mapping(mapping)) if mapping.reads_cloud_events => Form::Structured,
             (form, _) => form,
@@ -171,7 +181,7 @@ impl Decoder {
         anonymous: Anonymous,
     ) -> Result<Pulse, Rejection> {
         let Delivery { envelope, received_at, .. } = delivery;
-        match (form.event(envelope, text)?, &self.format) {
+        match (form.event(envelope, text)?, self.format(envelope)) {
             (None, Format::Mapping(mapping)) => {
                 let mut message = Message::plain(text, envelope)?;
                 mapping.read(&mut message, index, *received_at, self, anonymous)
@@ -192,6 +202,12 @@ impl Decoder {
     /// Why the item cannot be archived: it is not of the mapping's shape, or could not be taken apart.
     pub fn columns(&self, delivery: &Delivery, item: &Item) -> Result<Vec<ColumnValue>, Rejection> {
         let Format::Mapping(mapping) = &self.format else { return Ok(Vec::new()) };
+        let native = |name| {
+            Rejection::new(Reason::Malformed, format!("a native pulse is no message of the mapping {name}"))
+        };
+        if *self.format(&delivery.envelope) == Format::Pulse {
+            return Err(native(&mapping.name));
+        }
         let form = self.form(delivery)?;
         let text = body::text(delivery.body.get(item.bytes.clone()).unwrap_or_default())?;
         let envelope = &delivery.envelope;

@@ -42,11 +42,13 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 /// How often an idle engine looks whether the last of its work is settled.
 const IDLE_CHECK: Duration = Duration::from_millis(50);
-/// A source that neither answers nor fails for this long has nothing to give.
+/// How often a quiet source that holds something for later is asked again.
+const DRAINED_CHECK: Duration = Duration::from_secs(1);
+/// A source that neither answers nor fails for this long is not waited for any longer.
 const OPEN_LIMIT: Duration = Duration::from_mins(1);
 /// How long a failed engine may take to settle what it had finished.
 const LAST_WORD: Duration = Duration::from_secs(2);
@@ -117,6 +119,12 @@ pub enum IngestError {
     DrainTimeout {
         /// How many.
         unsettled: usize,
+    },
+    /// A source neither answered nor failed: what it holds is not known, so the engine did not end for being idle.
+    #[error("the source {source_name} did not open within a minute")]
+    NotOpened {
+        /// What operators call it.
+        source_name: String,
     },
     /// A defect of the program.
     #[error("a task of the engine ended abnormally: {0}")]
@@ -191,7 +199,10 @@ impl IngestPulses {
                 () = sleep_until(drain_until.unwrap_or_else(Instant::now)), if drain_until.is_some() => {
                     return Err(IngestError::DrainTimeout { unsettled: unsettled(routes) });
                 }
-                () = self.idle(routes), if drain_until.is_none() => end.stop.cancel(),
+                idle = self.idle(routes), if drain_until.is_none() => {
+                    idle?;
+                    end.stop.cancel();
+                }
             }
             if work.is_empty() {
                 end.drained.cancel();
@@ -269,31 +280,32 @@ impl IngestPulses {
             }
             .run(),
         );
-        RunningRoute { source: Arc::clone(&route.source), dependency, unsettled, opened }
+        let (name, source) = (route.name.clone(), Arc::clone(&route.source));
+        RunningRoute { name, source, dependency, unsettled, opened }
     }
 
-    /// Ends when nothing was received for the idle time and nothing is unsettled; never where no idle time is set.
+    /// Ends when nothing was received for the idle time, nothing is unsettled and no source holds anything for later; never
+    /// where no idle time is set.
     ///
     /// A source that is away, or has not answered yet, is not idle: what it holds was not asked for yet.
-    async fn idle(&self, routes: &[RunningRoute]) {
+    async fn idle(&self, routes: &[RunningRoute]) -> Result<(), IngestError> {
         let Some(idle) = self.limits.until_idle else {
             return std::future::pending().await;
         };
-        let opened = join_all(routes.iter().map(|route| route.opened.cancelled()));
-        // Either way the idle time decides from here on.
-        if timeout(OPEN_LIMIT, opened).await.is_err() {
-            warn!("a source has not said that it is open: it may hold more than was taken");
-        }
+        opened(routes).await?;
         loop {
             let quiet_since = self.tally.last_received();
             sleep_until(quiet_since + idle).await;
             if routes.iter().any(|route| route.dependency.is_away()) {
                 self.tally.received(0);
             } else if self.tally.last_received() == quiet_since {
-                if unsettled(routes) == 0 {
-                    return;
+                if unsettled(routes) > 0 {
+                    sleep(IDLE_CHECK).await;
+                } else if are_drained(routes).await? {
+                    return Ok(());
+                } else {
+                    sleep(DRAINED_CHECK).await;
                 }
-                sleep(IDLE_CHECK).await;
             }
         }
     }
@@ -307,6 +319,7 @@ struct End {
 
 /// What the engine watches of a route while it runs.
 struct RunningRoute {
+    name: String,
     source: Arc<dyn PulseSource>,
     dependency: Arc<Dependency>,
     unsettled: Arc<Unsettled>,
@@ -328,6 +341,26 @@ impl RunningRoute {
             debug!(%error, "what was finished could not be settled any more; it is delivered again and recognised");
         }
     }
+}
+
+/// Waits until every source has answered; for one that is away without end.
+async fn opened(routes: &[RunningRoute]) -> Result<(), IngestError> {
+    while timeout(OPEN_LIMIT, join_all(routes.iter().map(|route| route.opened.cancelled()))).await.is_err() {
+        let hangs = |route: &&RunningRoute| !route.opened.is_cancelled() && !route.dependency.is_away();
+        if let Some(route) = routes.iter().find(hangs) {
+            return Err(IngestError::NotOpened { source_name: route.name.clone() });
+        }
+    }
+    Ok(())
+}
+
+async fn are_drained(routes: &[RunningRoute]) -> Result<bool, PortError> {
+    for route in routes {
+        if !route.dependency.hold(|| route.source.is_drained()).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn unsettled(routes: &[RunningRoute]) -> usize {

@@ -1,5 +1,6 @@
 //! The engine against scripted sources and sinks, with the clock paused.
 
+mod idle;
 mod logs;
 
 use super::*;
@@ -9,13 +10,17 @@ use crate::ports::{
 };
 use async_trait::async_trait;
 use domain::{Reason, TenantId, Timestamp};
-use std::sync::Mutex;
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 use tokio::{sync::mpsc::UnboundedReceiver, task::JoinHandle, time::timeout};
 
 /// Gives what the test puts in and records what is settled; ends when the test lets go of the other end.
 struct ScriptedSource {
     deliveries: tokio::sync::Mutex<UnboundedReceiver<Vec<Delivery>>>,
     settled: Arc<Mutex<Vec<Watermark>>>,
+    later: Arc<AtomicBool>,
     closed: CancellationToken,
 }
 
@@ -29,6 +34,10 @@ impl PulseSource for ScriptedSource {
     async fn settle(&self, watermark: Watermark) -> Result<(), PortError> {
         self.settled.lock().unwrap().push(watermark);
         Ok(())
+    }
+
+    async fn is_drained(&self) -> Result<bool, PortError> {
+        Ok(!self.later.load(Ordering::Relaxed))
     }
 
     async fn close(&self) -> Result<(), PortError> {
@@ -62,6 +71,8 @@ impl PulseSink for ScriptedSink {
 struct Bench {
     put: mpsc::UnboundedSender<Vec<Delivery>>,
     settled: Arc<Mutex<Vec<Watermark>>>,
+    /// Whether the source holds something for later.
+    later: Arc<AtomicBool>,
     closed: CancellationToken,
     letters: Arc<Mutex<Vec<DeadLetter>>>,
     tally: Arc<Tally>,
@@ -98,10 +109,11 @@ impl Bench {
         let shard = |tenant: &str| shards().shard_of(&TenantId::new(tenant).unwrap());
         assert_ne!(shard(LEFT), shard(RIGHT), "the tests need two lanes");
         let (put, deliveries) = mpsc::unbounded_channel();
-        let (settled, closed) = (Arc::default(), CancellationToken::new());
+        let (settled, later, closed) = (Arc::default(), Arc::default(), CancellationToken::new());
         let source = ScriptedSource {
             deliveries: tokio::sync::Mutex::new(deliveries),
             settled: Arc::clone(&settled),
+            later: Arc::clone(&later),
             closed: closed.clone(),
         };
         let tally = Arc::new(Tally::default());
@@ -119,7 +131,7 @@ impl Bench {
             limits,
             tally: Arc::clone(&tally),
         };
-        Self { put, settled, closed, letters, tally, stop: CancellationToken::new(), engine }
+        Self { put, settled, later, closed, letters, tally, stop: CancellationToken::new(), engine }
     }
 
     fn start(self) -> Running {
@@ -129,6 +141,7 @@ impl Bench {
         Running {
             put: self.put,
             settled: self.settled,
+            later: self.later,
             closed: self.closed,
             letters: self.letters,
             tally: self.tally,
@@ -141,6 +154,8 @@ impl Bench {
 struct Running {
     put: mpsc::UnboundedSender<Vec<Delivery>>,
     settled: Arc<Mutex<Vec<Watermark>>>,
+    /// Whether the source holds something for later.
+    later: Arc<AtomicBool>,
     closed: CancellationToken,
     letters: Arc<Mutex<Vec<DeadLetter>>>,
     tally: Arc<Tally>,
@@ -450,64 +465,6 @@ async fn a_drain_that_takes_too_long_is_given_up_with_the_count_of_what_is_left(
     assert!(!running.engine.is_finished());
     let error = running.end().await.unwrap_err();
     assert!(matches!(error, IngestError::DrainTimeout { unsettled: 2 }), "{error}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_idle_engine_stops_by_itself_with_everything_settled() {
-    let limits = Limits { until_idle: Some(Duration::from_secs(5)), ..Limits::default() };
-    let running = Bench::new(Arc::new(ScriptedSink::default()), limits).start();
-    sleep(Duration::from_secs(4)).await;
-    running.put([one(LEFT, 1)]);
-    sleep(Duration::from_secs(4)).await;
-    assert!(!running.engine.is_finished(), "four seconds after the last message");
-    sleep(Duration::from_secs(2)).await;
-    assert!(running.engine.is_finished() && running.closed.is_cancelled());
-    assert_eq!(running.settled_up_to(), Some(1));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_engine_whose_source_is_still_connecting_is_not_idle() {
-    let limits = Limits { until_idle: Some(Duration::from_secs(5)), ..Limits::default() };
-    let running = Bench::new(Arc::new(ScriptedSink::default()), limits).start();
-    sleep(Duration::from_secs(59)).await;
-    assert!(!running.engine.is_finished(), "nobody knows yet what the source holds");
-    running.put([one(LEFT, 1)]);
-    sleep(Duration::from_secs(6)).await;
-    assert!(running.engine.is_finished());
-    assert_eq!(running.settled_up_to(), Some(1));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_engine_whose_source_never_answers_does_not_wait_for_ever() {
-    let limits = Limits { until_idle: Some(Duration::from_secs(5)), ..Limits::default() };
-    let running = Bench::new(Arc::new(ScriptedSink::default()), limits).start();
-    sleep(Duration::from_secs(70)).await;
-    assert!(running.engine.is_finished());
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_engine_whose_source_is_open_and_empty_becomes_idle() {
-    let limits = Limits { until_idle: Some(Duration::from_secs(5)), ..Limits::default() };
-    let running = Bench::new(Arc::new(ScriptedSink::default()), limits).start();
-    sleep(Duration::from_secs(59)).await;
-    running.put([]);
-    sleep(Duration::from_secs(4)).await;
-    assert!(!running.engine.is_finished(), "four seconds after it was opened");
-    sleep(Duration::from_secs(2)).await;
-    assert!(running.engine.is_finished());
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_engine_with_work_that_is_held_is_not_idle() {
-    let limits = Limits { until_idle: Some(Duration::from_secs(5)), ..Limits::default() };
-    let sink = held_sink(LEFT);
-    let running = Bench::new(Arc::clone(&sink) as _, limits).start();
-    running.put([one(LEFT, 1)]);
-    sleep(Duration::from_mins(1)).await;
-    assert!(!running.engine.is_finished());
-    sink.held.lock().unwrap().clear();
-    Running::a_second().await;
-    assert!(running.engine.is_finished());
 }
 
 #[tokio::test(start_paused = true)]

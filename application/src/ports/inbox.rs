@@ -126,8 +126,10 @@ pub struct InboxDepth {
     pub processing: u64,
     /// Failed.
     pub failed: u64,
-    /// When the oldest of the waiting ones arrived.
+    /// When the oldest of those arrived that could be taken now: it is due, or its claim has ended without an answer.
     pub oldest: Option<Timestamp>,
+    /// When an event was done last, of those that are still there.
+    pub last_done: Option<Timestamp>,
 }
 
 /// Stores events durably, and lets people look after them.

@@ -85,6 +85,12 @@ pub trait PulseSource: Send + Sync + 'static {
     /// are recognised.
     async fn settle(&self, watermark: Watermark) -> Result<(), PortError>;
 
+    /// Whether it holds nothing that it would give later, also of what others have taken and may lose: asked where nothing
+    /// has come for some time, before its reader ends for that.
+    async fn is_drained(&self) -> Result<bool, PortError> {
+        Ok(true)
+    }
+
     /// Hands over what was settled and lets go of the source; no call follows.
     async fn close(&self) -> Result<(), PortError>;
 }

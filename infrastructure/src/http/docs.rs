@@ -47,7 +47,7 @@ impl Modify for Bearer {
 pub(super) fn routes<S: Clone + Send + Sync + 'static>(document: &Document) -> Router<S> {
     let mut document = serde_json::to_value(document).unwrap_or_default();
     let operations = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
-    for operation in operations.flat_map(Value::as_object_mut).flat_map(Map::values_mut) {
+    for operation in operations.filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
         let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
         parameters.into_iter().flatten().for_each(never_null);
     }

@@ -3,7 +3,7 @@
 use super::HttpState;
 use application::ports::PortError;
 use axum::{Json, extract::State, http::StatusCode};
-use domain::Shard;
+use domain::{Shard, Timestamp};
 use serde::Serialize;
 use std::time::Duration;
 use tokio::{join, time::timeout};
@@ -33,7 +33,7 @@ pub(super) struct Ready {
 #[derive(Serialize, ToSchema)]
 pub(super) struct DependencyState {
     name: &'static str,
-    /// `up`, `down`, or `stuck` where accepted events wait and nobody takes them up.
+    /// `up`, `down`, or `stuck` where accepted events that are due wait for a minute and none was done in it.
     state: &'static str,
 }
 
@@ -70,9 +70,10 @@ pub(super) async fn ready(State(state): State<HttpState>) -> (StatusCode, Json<R
     );
     let up = |is_up: bool| if is_up { "up" } else { "down" };
     let now = (ports.now)();
-    let waits_long = |oldest: domain::Timestamp| now.seconds() - oldest.seconds() > WAIT_LIMIT_SECONDS;
+    let long_ago = |moment: Timestamp| now.seconds() - moment.seconds() > WAIT_LIMIT_SECONDS;
     let inbox = match inbox {
-        Some(depth) if depth.oldest.is_some_and(waits_long) => "stuck",
+        // A backlog that somebody works at is none of a broken service.
+        Some(depth) if depth.oldest.is_some_and(long_ago) && depth.last_done.is_none_or(long_ago) => "stuck",
         inbox => up(inbox.is_some()),
     };
     let dependencies = vec![

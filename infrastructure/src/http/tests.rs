@@ -11,8 +11,8 @@ use application::{
     decode::Decoder,
     overview::GatherOverview,
     ports::{
-        LedgerPage, MockAccumulatorShards, MockApiKeys, MockGenerationStore, MockInbox, MockPulseIntake,
-        MockShardRegistry, MockUsageQueries, PortError, Scope, Stored, WindowSum,
+        InboxDepth, LedgerPage, MockAccumulatorShards, MockApiKeys, MockGenerationStore, MockInbox,
+        MockPulseIntake, MockShardRegistry, MockUsageQueries, PortError, Scope, Stored, WindowSum,
     },
     report_usage::PendingUsage,
 };
@@ -51,6 +51,7 @@ fn ports() -> HttpPorts {
     queries.expect_page().returning(|_, _, _| Ok(LedgerPage { rows: Vec::new(), total: 0 }));
     queries.expect_row().returning(|_| Ok(None));
     queries.expect_span().returning(|_| Ok(None));
+    queries.expect_sums().returning(|_, _, _, _| Ok(Vec::new()));
     let mut registry = MockShardRegistry::new();
     registry.expect_registration().returning(|| Ok(None));
     let mut inbox = MockInbox::new();
@@ -217,7 +218,7 @@ async fn who_may_gets_an_answer() {
         ("GET", "/api/v1/usage?group_by=hour", &read, "", 422),
         ("GET", "/api/v1/usage?timezone=Mars", &read, "", 422),
         ("GET", "/api/v1/usage?timezone=Asia/Kolkata&from=2026-01-01&to=2026-01-02", &read, "", 422),
-        ("GET", "/api/v1/usage?window=hour&from=2020-01-01&to=2026-01-02", &read, "", 422),
+        ("GET", "/api/v1/usage?window=hour&from=2020-01-01&to=2026-01-02", &read, "", 200),
         ("GET", "/api/v1/keys", &user, "", 200),
         ("POST", "/api/v1/keys", &user, r#"{"name":"x","scope":"all"}"#, 422),
         ("POST", "/api/v1/keys", &user, r#"{"name":"x"}"#, 422),
@@ -411,10 +412,10 @@ async fn sums_as_a_table_have_one_line_of_names_and_one_a_sum() {
     assert_eq!(lines[1..], ["1970-01-01T00:00:00Z,1970-01-02T00:00:00Z,KB,0,7"]);
 }
 
-#[tokio::test]
-async fn who_is_not_ready_says_which_part_is_away() {
+/// What `/readyz` answers where the inbox is so deep.
+async fn readiness(depth: fn() -> Result<InboxDepth, PortError>) -> Response {
     let mut inbox = MockInbox::new();
-    inbox.expect_depth().returning(|| Err(PortError::transient("ask", "away")));
+    inbox.expect_depth().returning(depth);
     let mut shards = MockAccumulatorShards::new();
     shards.expect_inspect().returning(|_| Ok(None));
     let mut registry = MockShardRegistry::new();
@@ -429,12 +430,37 @@ async fn who_is_not_ready_says_which_part_is_away() {
     let ports =
         HttpPorts { pending: Arc::new(pending), inbox: Arc::new(inbox), intake: Arc::new(intake), ..ports() };
     let service = router(state(ports, HttpLimits::default()));
-    let told = answer(&service, request("GET", "/readyz", None, Body::empty())).await;
+    answer(&service, request("GET", "/readyz", None, Body::empty())).await
+}
+
+#[tokio::test]
+async fn who_is_not_ready_says_which_part_is_away() {
+    let told = readiness(|| Err(PortError::transient("ask", "away"))).await;
     assert_eq!(told.status(), StatusCode::SERVICE_UNAVAILABLE);
     let told = value(told).await;
     assert_eq!(told["ready"], json!(false));
     assert_eq!(told["dependencies"][2], json!({"name": "intake", "state": "up"}));
     assert_eq!(told["dependencies"][3], json!({"name": "inbox", "state": "down"}));
+}
+
+#[tokio::test]
+async fn an_inbox_is_stuck_where_what_is_due_waits_and_nothing_is_done() {
+    const AGO: fn(i64) -> Option<Timestamp> = |seconds| Some(Timestamp::new(NOW.seconds() - seconds, 0));
+    fn depth(oldest: Option<Timestamp>, last_done: Option<Timestamp>) -> InboxDepth {
+        InboxDepth { oldest, last_done, ..InboxDepth::default() }
+    }
+    for (state, told) in [
+        ("up", readiness(|| Ok(depth(None, None))).await),
+        ("up", readiness(|| Ok(depth(AGO(59), AGO(1_000)))).await),
+        ("up", readiness(|| Ok(depth(AGO(1_000), AGO(59)))).await),
+        ("stuck", readiness(|| Ok(depth(AGO(61), AGO(61)))).await),
+        ("stuck", readiness(|| Ok(depth(AGO(61), None))).await),
+    ] {
+        let ready = told.status() == StatusCode::OK;
+        let told = value(told).await;
+        assert_eq!(told["dependencies"][3], json!({"name": "inbox", "state": state}));
+        assert_eq!(ready, state == "up");
+    }
 }
 
 #[tokio::test]

@@ -90,6 +90,9 @@ pub(super) struct UsageSum {
 }
 
 /// Sums over windows of time; as CSV where `Accept` asks for text/csv.
+///
+/// Without `from` and `to` they reach over everything that the books hold. Windows that hold nothing are not in the answer
+/// and do not count: at most 100,000 sums are given.
 #[utoipa::path(
     get,
     path = "/api/v1/usage",
@@ -101,7 +104,7 @@ pub(super) struct UsageSum {
         (status = 400, description = "A parameter that is not known or cannot be read.", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 401, description = "Nobody is logged in.", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 403, description = "The key has another scope.", body = ProblemDetails, content_type = "application/problem+json"),
-        (status = 422, description = "A parameter out of its range, a zone that is not whole hours off UTC, too many windows or sums.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 422, description = "A parameter out of its range, a zone that is not whole hours off UTC, too many sums.", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 503, description = "A dependency is away.", body = ProblemDetails, content_type = "application/problem+json"),
     )
 )]

@@ -9,13 +9,15 @@ mod grouped;
 mod refusals;
 mod source;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 pub use source::{HEADER_EVENT, InboxSource};
 pub(crate) use {
     refusals::added_refusals,
     tables::{
-        Claim, Claimed, EXPIRED_MAX, InboxClaims, InboxTable, NewRow, REMOVED_MAX, RETRY_AFTER_MAX,
-        envelope_from_json,
+        Claim, Claimant, Claimed, EXPIRED_MAX, InboxClaims, InboxTable, NewRow, REMOVED_MAX, RETRY_AFTER_MAX,
+        SUSPECT_ATTEMPTS, envelope_from_json,
     },
 };
 
@@ -36,7 +38,8 @@ pub struct InboxSettings {
     pub poll_interval: Duration,
     /// How long a claimed event is kept from others after its worker was last heard of. Renewed while it is held.
     pub lease: Duration,
-    /// After so many claims that ended without an answer an event has failed; at least 1.
+    /// After so many claims that ended without an answer an event has failed; 4 where it is less, because from the fourth
+    /// on an event is claimed alone, and does not fail for the fault of another.
     pub attempts_max: u32,
     /// How long an event waits after the first of these, twice as long after each further one, an hour at most.
     pub retry_after: Duration,

@@ -2,7 +2,7 @@
 
 use super::{
     InboxSettings,
-    tables::{Claim, Claimed, InboxClaims},
+    tables::{Claim, Claimant, Claimed, InboxClaims},
 };
 use application::ports::{Delivery, Envelope, PartitionId, PortError, PulseSource, Received, Watermark};
 use async_trait::async_trait;
@@ -38,6 +38,8 @@ const RENEWALS: u32 = 3;
 const PARTITION: PartitionId = PartitionId(1);
 
 /// Gives the events of an inbox in the order of their arrival, as far as they are due; the sequence counts them.
+///
+/// An event that was claimed often without an answer is given alone: nothing is claimed beside it until it is settled.
 ///
 /// Several sources share an inbox, in one process or many. An event that is held belongs to its source until it is
 /// settled; where the source ends without [`PulseSource::close`], its lease ends some time later and others take it.
@@ -76,7 +78,8 @@ struct Held {
 
 struct HeldEvent {
     sequence: u64,
-    id: i64,
+    claim: Claimant,
+    alone: bool,
     bytes: usize,
 }
 
@@ -122,17 +125,21 @@ impl PulseSource for InboxSource {
         if watermark.partition != PARTITION {
             return Ok(());
         }
-        let ids: Vec<i64> = {
+        let claims: Vec<Claimant> = {
             let held = self.work.held();
-            held.events.iter().take_while(|it| it.sequence <= watermark.sequence).map(|it| it.id).collect()
+            held.events.iter().take_while(|it| it.sequence <= watermark.sequence).map(|it| it.claim).collect()
         };
-        if ids.is_empty() {
+        if claims.is_empty() {
             return Ok(());
         }
-        self.work.claims.settle(&self.work.owner, &ids).await?;
+        self.work.claims.settle(&self.work.owner, &claims).await?;
         self.work.held().forget(watermark.sequence);
         self.work.settled.notify_one();
         Ok(())
+    }
+
+    async fn is_drained(&self) -> Result<bool, PortError> {
+        self.work.claims.is_drained().await
     }
 
     /// What is not settled waits again at once, without an attempt being counted.
@@ -191,11 +198,13 @@ impl Work {
     async fn claim(&self) -> Result<Vec<Delivery>, PortError> {
         let InboxSettings { lease, attempts_max, retry_after, .. } = self.settings;
         let owner = self.owner.as_str();
-        let claim =
-            Claim { owner, events: CLAIM_EVENTS, bytes: CLAIM_BYTES, lease, attempts_max, retry_after };
+        // Nobody else adds to what is held.
+        let may_be_alone = self.held().events.is_empty();
+        let (events, bytes) = (CLAIM_EVENTS, CLAIM_BYTES);
+        let claim = Claim { owner, events, bytes, lease, may_be_alone, attempts_max, retry_after };
         let claimed = self.claims.claim(claim).await?;
         let mut held = self.held();
-        Ok(claimed.into_iter().map(|event| delivery(held.hold(event.id, event.body.len()), event)).collect())
+        Ok(claimed.into_iter().map(|event| delivery(held.hold(&event), event)).collect())
     }
 
     /// Prolongs the leases of what is held, for as long as it takes to count it.
@@ -205,7 +214,7 @@ impl Work {
                 () = self.stop.cancelled() => return,
                 () = sleep(self.settings.lease / RENEWALS) => {}
             }
-            let ids: Vec<i64> = self.held().events.iter().map(|event| event.id).collect();
+            let ids: Vec<i64> = self.held().events.iter().map(|event| event.claim.id).collect();
             if ids.is_empty() {
                 continue;
             }
@@ -224,14 +233,16 @@ impl Work {
 
 impl Held {
     fn has_room(&self) -> bool {
-        self.events.len() + CLAIM_EVENTS as usize <= HELD_EVENTS_MAX
+        self.events.back().is_none_or(|event| !event.alone)
+            && self.events.len() + CLAIM_EVENTS as usize <= HELD_EVENTS_MAX
             && self.bytes + CLAIM_BYTES as usize <= HELD_BYTES_MAX
     }
 
-    fn hold(&mut self, id: i64, bytes: usize) -> u64 {
+    fn hold(&mut self, event: &Claimed) -> u64 {
+        let (claim, bytes) = (Claimant { id: event.id, attempt: event.attempt }, event.body.len());
         self.last += 1;
         self.bytes += bytes;
-        self.events.push_back(HeldEvent { sequence: self.last, id, bytes });
+        self.events.push_back(HeldEvent { sequence: self.last, claim, alone: event.is_alone(), bytes });
         self.last
     }
 
@@ -243,7 +254,7 @@ impl Held {
 }
 
 fn delivery(sequence: u64, event: Claimed) -> Delivery {
-    let Claimed { id, source, event_id, body, envelope, received_at } = event;
+    let Claimed { id, source, event_id, body, envelope, received_at, .. } = event;
     let Envelope { message_id, content_type, routing_key, mut headers } = envelope;
     headers.push((HEADER_EVENT.to_owned(), id.to_string()));
     let message_id = message_id.or_else(|| Some(made_id(&source, &event_id)));

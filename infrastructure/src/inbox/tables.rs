@@ -13,6 +13,9 @@ use std::{collections::BTreeMap, time::Duration};
 pub(crate) const REMOVED_MAX: u32 = 2_000;
 /// How many expired leases one claim looks after.
 pub(crate) const EXPIRED_MAX: u32 = 1_000;
+/// After so many claims without an answer an event may be what ends its workers: it is claimed with nothing beside it,
+/// and has failed only after such a claim.
+pub(crate) const SUSPECT_ATTEMPTS: u32 = 3;
 /// The longest wait before the next attempt.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 
@@ -55,6 +58,8 @@ pub(crate) struct Claim<'a> {
     pub(crate) bytes: u32,
     /// How long they are kept for the owner.
     pub(crate) lease: Duration,
+    /// Whether the owner holds nothing: only then may it have an event that is claimed alone.
+    pub(crate) may_be_alone: bool,
     /// When an event that nobody answers for has failed.
     pub(crate) attempts_max: u32,
     /// How long it waits after the first attempt.
@@ -65,6 +70,8 @@ pub(crate) struct Claim<'a> {
 #[derive(Debug)]
 pub(crate) struct Claimed {
     pub(crate) id: i64,
+    /// Which of its claims this is, from 1.
+    pub(crate) attempt: u32,
     pub(crate) source: String,
     pub(crate) event_id: String,
     pub(crate) body: Vec<u8>,
@@ -72,17 +79,38 @@ pub(crate) struct Claimed {
     pub(crate) received_at: Timestamp,
 }
 
+impl Claimed {
+    /// Whether nothing may be claimed beside it.
+    pub(crate) const fn is_alone(&self) -> bool {
+        self.attempt > SUSPECT_ATTEMPTS
+    }
+}
+
+/// One claim of an event: whoever claims it again, be it the same owner, has another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Claimant {
+    pub(crate) id: i64,
+    pub(crate) attempt: u32,
+}
+
 /// Events and what workers do with them. Leases are told by the clock of the store.
 #[async_trait]
 pub(crate) trait InboxClaims: Send + Sync + 'static {
     /// Lets events whose lease has ended wait again or fail, then takes the oldest that are due, in order.
+    ///
+    /// One with [`SUSPECT_ATTEMPTS`] is taken alone, where that may be; otherwise it ends the claim, so that its turn comes.
     async fn claim(&self, claim: Claim<'_>) -> Result<Vec<Claimed>, PortError>;
 
     /// Prolongs the leases of those that the owner still has.
     async fn renew(&self, owner: &str, ids: &[i64], lease: Duration) -> Result<(), PortError>;
 
-    /// Ends those that the owner still has: as done, or as failed where something was refused of them.
-    async fn settle(&self, owner: &str, ids: &[i64]) -> Result<(), PortError>;
+    /// Ends those that the owner still has by these claims: as done, or as failed where something was refused of them.
+    ///
+    /// One that it has by a later claim is left alone: what was refused of it is not written down anew yet.
+    async fn settle(&self, owner: &str, claims: &[Claimant]) -> Result<(), PortError>;
+
+    /// Whether no event waits or is claimed, by whomever.
+    async fn is_drained(&self) -> Result<bool, PortError>;
 
     /// Lets everything that the owner has wait again, as if it had not been claimed.
     async fn release(&self, owner: &str) -> Result<(), PortError>;

@@ -2,13 +2,13 @@
 
 use super::error::during;
 use application::{
-    open_log::{LogExtent, open_log},
+    open_log::{LogExtent, OpenedLog, Settled, open_log},
     ports::{LogPositions, LogReading, PartitionId, PortError},
 };
 use domain::LogName;
 use rdkafka::{
     ClientContext, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
     error::KafkaResult,
     types::RDKafkaRespErr,
 };
@@ -33,8 +33,8 @@ pub(super) struct Reading {
     /// Never used again: what is late to settle finds nothing.
     pub(super) id: PartitionId,
     pub(super) log: Arc<LogReading>,
-    /// The offset that was committed last by this reading.
-    pub(super) committed: Option<i64>,
+    /// What is committed.
+    pub(super) settled: Settled,
 }
 
 /// The partitions of this member, kept by what the group decides.
@@ -48,6 +48,7 @@ pub(super) struct Assignment {
     readings: Mutex<HashMap<i32, Reading>>,
     fault: Mutex<Option<PortError>>,
     open: AtomicBool,
+    rebalances: AtomicU64,
 }
 
 impl Assignment {
@@ -65,6 +66,7 @@ impl Assignment {
             readings: Mutex::default(),
             fault: Mutex::default(),
             open: AtomicBool::new(false),
+            rebalances: AtomicU64::new(0),
         }
     }
 
@@ -86,15 +88,20 @@ impl Assignment {
             .map(|(partition, reading)| (*partition, reading.clone()))
     }
 
-    pub(super) fn committed(&self, id: PartitionId, offset: i64) {
+    pub(super) fn committed(&self, id: PartitionId, settled: Settled) {
         if let Some(reading) = self.readings().values_mut().find(|reading| reading.id == id) {
-            reading.committed = Some(offset);
+            reading.settled = settled;
         }
     }
 
     /// Whether the group has given this member its partitions, be they none.
     pub(super) fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
+    }
+
+    /// How often the group has decided anew: what was paused before may not be all that is assigned now.
+    pub(super) fn rebalances(&self) -> u64 {
+        self.rebalances.load(Ordering::Acquire)
     }
 
     /// What went wrong in a rebalance, once.
@@ -106,7 +113,8 @@ impl Assignment {
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
-    /// Opens the readings of partitions that were assigned, and says where they begin.
+    /// Opens the readings of partitions that were assigned, and says where they begin. Of one that was never read the group
+    /// is told first where it begins.
     fn open(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -121,19 +129,29 @@ impl Assignment {
         };
         let kafka = |error| during(OPERATION, error);
         let committed = consumer.committed_offsets(assigned.clone(), QUESTION_LIMIT).map_err(kafka)?;
+        let mut begun = TopicPartitionList::new();
         for element in committed.elements() {
             element.error().map_err(kafka)?;
             let partition = element.partition();
-            let settled = match element.offset() {
-                Offset::Offset(offset) => Some(offset),
+            let known = match element.offset() {
+                Offset::Offset(next) => {
+                    Some(Settled { next: offset(next)?, first: first_of(element.metadata()) })
+                }
                 _ => None,
             };
-            let (start, reading) = self.open_partition(consumer, &cluster, partition, settled)?;
-            starts.add_partition_offset(&self.topic, partition, Offset::Offset(start)).map_err(kafka)?;
+            let OpenedLog { start, settled, reading } =
+                self.open_partition(consumer, &cluster, partition, known)?;
+            if known.is_none() {
+                add_settled(&mut begun, &self.topic, partition, settled)?;
+            }
+            let from = i64::try_from(start).map_err(|error| PortError::permanent(OPERATION, error))?;
+            starts.add_partition_offset(&self.topic, partition, Offset::Offset(from)).map_err(kafka)?;
             let id = PartitionId(self.numbers.fetch_add(1, Ordering::Relaxed));
             info!(log = %reading.log, start, "reads a partition");
-            let reading = Reading { id, log: Arc::new(reading), committed: settled };
-            self.readings().insert(partition, reading);
+            self.readings().insert(partition, Reading { id, log: Arc::new(reading), settled });
+        }
+        if begun.count() > 0 {
+            consumer.commit(&begun, CommitMode::Sync).map_err(kafka)?;
         }
         Ok(starts)
     }
@@ -143,22 +161,19 @@ impl Assignment {
         consumer: &BaseConsumer<Self>,
         cluster: &str,
         partition: i32,
-        settled: Option<i64>,
-    ) -> Result<(i64, LogReading), PortError> {
+        settled: Option<Settled>,
+    ) -> Result<OpenedLog, PortError> {
         let name = LogName::of(&["kafka", cluster, &self.topic, &partition.to_string()]);
         let name =
             name.ok_or_else(|| PortError::permanent(OPERATION, "the name of the topic is too long"))?;
         let extent = consumer.fetch_watermarks(&self.topic, partition, QUESTION_LIMIT);
         let (begin, end) = extent.map_err(|error| during(OPERATION, error))?;
         let (begin, end) = (offset(begin)?, offset(end)?);
-        let settled = settled.map(offset).transpose()?;
         let positions = async { timeout(QUESTION_LIMIT, self.positions.positions(&name)).await };
         let positions = self.runtime.block_on(positions);
         let positions = positions.map_err(|error| PortError::transient(OPERATION, error))??;
-        let (start, reading) = open_log(name, &positions, LogExtent { begin, end, settled })
-            .map_err(|fault| PortError::permanent(OPERATION, fault))?;
-        let start = i64::try_from(start).map_err(|error| PortError::permanent(OPERATION, error))?;
-        Ok((start, reading))
+        open_log(name, &positions, LogExtent { begin, end, settled })
+            .map_err(|fault| PortError::permanent(OPERATION, fault))
     }
 
     fn note(&self, result: KafkaResult<()>) {
@@ -172,6 +187,28 @@ fn offset(offset: i64) -> Result<u64, PortError> {
     u64::try_from(offset).map_err(|error| PortError::permanent(OPERATION, error))
 }
 
+/// What stands beside a committed offset, before the number of [`Settled::first`].
+const FIRST: &str = "first=";
+
+/// What stands beside a committed offset; 0 where somebody else committed it.
+fn first_of(metadata: &str) -> u64 {
+    metadata.strip_prefix(FIRST).and_then(|first| first.parse().ok()).unwrap_or_default()
+}
+
+/// Adds what is to be committed for a partition: the offset, and where the log began beside it, by one atomic step.
+pub(super) fn add_settled(
+    offsets: &mut TopicPartitionList,
+    topic: &str,
+    partition: i32,
+    settled: Settled,
+) -> Result<(), PortError> {
+    const OPERATION: &str = "commit an offset to Kafka";
+    let next = i64::try_from(settled.next).map_err(|error| PortError::permanent(OPERATION, error))?;
+    let mut element = offsets.add_partition(topic, partition);
+    element.set_metadata(format!("{FIRST}{}", settled.first));
+    element.set_offset(Offset::Offset(next)).map_err(|error| during(OPERATION, error))
+}
+
 impl ClientContext for Assignment {}
 
 impl ConsumerContext for Assignment {
@@ -182,10 +219,13 @@ impl ConsumerContext for Assignment {
         what: RDKafkaRespErr,
         partitions: &mut TopicPartitionList,
     ) {
+        self.rebalances.fetch_add(1, Ordering::AcqRel);
         match what {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => match self.open(consumer, partitions) {
                 Ok(starts) => {
-                    self.note(consumer.incremental_assign(&starts));
+                    // A partition that was taken away while it was paused would come back paused.
+                    let assigned = consumer.incremental_assign(&starts);
+                    self.note(assigned.and_then(|()| consumer.resume(&starts)));
                     self.open.store(true, Ordering::Release);
                 }
                 Err(error) => {

@@ -2,13 +2,16 @@
 
 use super::{
     KafkaSettings,
-    assignment::Assignment,
+    assignment::{Assignment, add_settled},
     envelope::{arrived, envelope},
-    error::{during, is_replaced},
+    error::{during, is_replaced, mends_itself},
 };
-use application::ports::{Delivery, PortError, Watermark};
+use application::{
+    open_log::Settled,
+    ports::{Delivery, PortError, Watermark},
+};
 use rdkafka::{
-    Message, Offset, TopicPartitionList,
+    Message, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer},
     message::BorrowedMessage,
 };
@@ -21,6 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::mpsc::{self, error::TrySendError};
+use tracing::debug;
 
 const OPERATION: &str = "receive from Kafka";
 /// How long a poll waits for a message: also how long a stop may take to be noticed.
@@ -122,8 +126,11 @@ fn poll(
             return Err(error);
         }
         let idle = message.is_none();
-        if let Some(message) = message {
-            batch.extend(delivery(consumer, &message.map_err(|error| during(OPERATION, error))?)?);
+        match message {
+            Some(Ok(message)) => batch.extend(delivery(consumer, &message)?),
+            Some(Err(error)) if mends_itself(&error) => debug!(%error, "the client goes on by itself"),
+            Some(Err(error)) => return Err(during(OPERATION, error)),
+            None => {}
         }
         if idle && !open && consumer.context().is_open() {
             // The source is open, and there is nothing at the moment.
@@ -168,23 +175,18 @@ fn hand_on(
     handed
 }
 
-fn pause(
-    consumer: &BaseConsumer<Assignment>,
-    paused: &mut Option<TopicPartitionList>,
-) -> Result<(), PortError> {
+/// Pauses all partitions, once after each rebalance: `paused` says after which.
+fn pause(consumer: &BaseConsumer<Assignment>, paused: &mut Option<u64>) -> Result<(), PortError> {
     let kafka = |error| during(OPERATION, error);
-    let all = consumer.assignment().map_err(kafka)?;
-    if paused.as_ref() != Some(&all) {
-        consumer.pause(&all).map_err(kafka)?;
-        *paused = Some(all);
+    let rebalances = consumer.context().rebalances();
+    if *paused != Some(rebalances) {
+        consumer.pause(&consumer.assignment().map_err(kafka)?).map_err(kafka)?;
+        *paused = Some(rebalances);
     }
     Ok(())
 }
 
-fn resume(
-    consumer: &BaseConsumer<Assignment>,
-    paused: &mut Option<TopicPartitionList>,
-) -> Result<(), PortError> {
+fn resume(consumer: &BaseConsumer<Assignment>, paused: &mut Option<u64>) -> Result<(), PortError> {
     if paused.take().is_some() {
         let kafka = |error| during(OPERATION, error);
         consumer.resume(&consumer.assignment().map_err(kafka)?).map_err(kafka)?;
@@ -220,20 +222,20 @@ impl Committer {
         const OPERATION: &str = "commit an offset to Kafka";
         let Some(consumer) = self.0.upgrade() else { return Ok(()) };
         let Some((partition, reading)) = consumer.context().find(watermark.partition) else { return Ok(()) };
-        let next = watermark.sequence.checked_add(1).and_then(|next| i64::try_from(next).ok());
+        let next = watermark.sequence.checked_add(1);
         let next = next.ok_or_else(|| PortError::permanent(OPERATION, "there is no such offset"))?;
-        if reading.committed >= Some(next) {
+        if reading.settled.next >= next {
             return Ok(());
         }
+        let settled = Settled { next, ..reading.settled };
         let mut offsets = TopicPartitionList::new();
-        let kafka = |error| during(OPERATION, error);
-        offsets.add_partition_offset(topic, partition, Offset::Offset(next)).map_err(kafka)?;
+        add_settled(&mut offsets, topic, partition, settled)?;
         match consumer.commit(&offsets, CommitMode::Sync) {
             // Whoever reads the partition since then settles it.
             Err(error) if error.rdkafka_error_code().is_some_and(is_replaced) => Ok(()),
-            Err(error) => Err(kafka(error)),
+            Err(error) => Err(during(OPERATION, error)),
             Ok(()) => {
-                consumer.context().committed(watermark.partition, next);
+                consumer.context().committed(watermark.partition, settled);
                 Ok(())
             }
         }

@@ -5,18 +5,23 @@ use super::{
     envelope::{CONTENT_TYPE, MESSAGE_ID},
     error::during,
 };
-use application::ports::{DeadLetter, DeadLetters, PortError};
+use application::ports::{DeadLetter, DeadLetters, Envelope, PortError};
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat};
 use domain::Timestamp;
 use futures_util::future::try_join_all;
 use rdkafka::{
+    error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
     util::Timeout,
 };
 
 const OPERATION: &str = "publish dead letters to Kafka";
+/// How much is kept of a body that is too large for the topic.
+const CUT_BYTES: usize = 64 * 1_024;
+/// How long the key, the id and the media type of such a message may be to be kept.
+const SHORT_BYTES: usize = 1_024;
 
 /// The headers of a dead letter. The message's own headers keep their names beside them.
 pub mod header {
@@ -38,9 +43,15 @@ pub mod header {
     pub const OFFSET: &str = "x-pulse-offset";
     /// When it arrived, by its own timestamp: RFC 3339, UTC.
     pub const RECEIVED_AT: &str = "x-pulse-received-at";
+    /// How many bytes the body had, where only its beginning is here; the whole message is where topic, partition and
+    /// offset say.
+    pub const TRUNCATED: &str = "x-pulse-truncated";
 }
 
 /// Publishes with an idempotent producer to all in-sync replicas, under the key that the message had.
+///
+/// A letter that is too large for the topic is published with the first 64 KiB of its body and without the headers of its
+/// message; [`header::TRUNCATED`] says how many bytes there were. It would hold up its partition for ever otherwise.
 pub struct KafkaDeadLetters {
     topic: String,
     producer: FutureProducer,
@@ -52,26 +63,53 @@ impl KafkaDeadLetters {
     /// # Errors
     /// Permanent where the settings make no client.
     pub fn new(settings: &KafkaSettings) -> Result<Self, PortError> {
-        let mut config = settings.client();
-        config
-            .set("acks", "all")
-            .set("enable.idempotence", "true")
-            .set("linger.ms", "5")
-            .set("message.timeout.ms", "30000");
+        let mut config = settings.producer();
+        // What is larger goes alone: a broker refuses all that came together with a letter that is too large.
+        config.set("batch.size", "65536");
         let producer = config.create().map_err(|error| during(OPERATION, error))?;
         Ok(Self { topic: settings.dead_letter_topic.clone(), producer })
     }
 
     async fn send(&self, letter: &DeadLetter) -> Result<(), PortError> {
-        let mut record =
-            FutureRecord::<str, [u8]>::to(&self.topic).payload(&letter.body).headers(headers(letter));
+        let sent = match self.produce(letter, headers(letter)).await {
+            Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                let size = letter.body.len().to_string();
+                let letter = cut(letter);
+                let truncated = Header { key: header::TRUNCATED, value: Some(&size) };
+                self.produce(&letter, headers(&letter).insert(truncated)).await
+            }
+            sent => sent,
+        };
+        sent.map_err(|error| during(OPERATION, error))
+    }
+
+    async fn produce(&self, letter: &DeadLetter, headers: OwnedHeaders) -> Result<(), KafkaError> {
+        let mut record = FutureRecord::<str, [u8]>::to(&self.topic).payload(&letter.body).headers(headers);
         if let Some(key) = &letter.envelope.routing_key {
             record = record.key(key);
         }
-        match self.producer.send(record, Timeout::Never).await {
-            Ok(_) => Ok(()),
-            Err((error, _)) => Err(during(OPERATION, error)),
-        }
+        self.producer.send(record, Timeout::Never).await.map(|_| ()).map_err(|(error, _)| error)
+    }
+}
+
+/// The letter with the beginning of its body, and of what its message said only what is short.
+fn cut(letter: &DeadLetter) -> DeadLetter {
+    let short = |text: &Option<String>| text.clone().filter(|text| text.len() <= SHORT_BYTES);
+    let envelope = &letter.envelope;
+    DeadLetter {
+        id: letter.id.clone(),
+        rejection: letter.rejection.clone(),
+        body: letter.body.iter().copied().take(CUT_BYTES).collect(),
+        item: letter.item,
+        source: letter.source.clone(),
+        place: letter.place.clone(),
+        envelope: Envelope {
+            message_id: short(&envelope.message_id),
+            content_type: short(&envelope.content_type),
+            routing_key: short(&envelope.routing_key),
+            headers: Vec::new(),
+        },
+        received_at: letter.received_at,
     }
 }
 

@@ -54,9 +54,46 @@ pub(super) fn is_replaced(code: RDKafkaErrorCode) -> bool {
     matches!(code, Code::IllegalGeneration | Code::UnknownMemberId | Code::FencedInstanceId)
 }
 
+/// Whether it only tells of a connection that the client makes again by itself. While it has no broker at all it says
+/// [`RDKafkaErrorCode::AllBrokersDown`] as well, which is not one of these.
+pub(super) fn mends_itself(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    // What is fatal has another form: after it the client does nothing by itself.
+    let KafkaError::MessageConsumption(code) = error else { return false };
+    matches!(
+        code,
+        Code::BrokerTransportFailure
+            | Code::Resolve
+            | Code::OperationTimedOut
+            | Code::RequestTimedOut
+            | Code::TimedOutQueue
+            | Code::NetworkException
+            | Code::BrokerNotAvailable
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_the_client_mends_by_itself_is_left_to_it() {
+        use RDKafkaErrorCode as Code;
+        for code in [Code::BrokerTransportFailure, Code::Resolve, Code::OperationTimedOut] {
+            assert!(mends_itself(&KafkaError::MessageConsumption(code)), "{code:?}");
+            assert!(!mends_itself(&KafkaError::MessageConsumptionFatal(code)), "{code:?}");
+        }
+        for code in [
+            Code::AllBrokersDown,
+            Code::Authentication,
+            Code::UnknownTopicOrPartition,
+            Code::TopicAuthorizationFailed,
+            Code::PollExceeded,
+            Code::AutoOffsetReset,
+        ] {
+            assert!(!mends_itself(&KafkaError::MessageConsumption(code)), "{code:?}");
+        }
+    }
 
     #[test]
     fn what_may_pass_is_transient_and_all_else_stops() {

@@ -1,11 +1,12 @@
 //! Kafka: a topic as a source of pulses, and one as the place of what is refused.
 //!
 //! The place of a pulse in its partition is its identity. A partition is named by the cluster, the topic and its number:
-//! the client cannot tell the topic's own id, so a topic that is made anew is noticed by ending before what was counted.
+//! the client cannot tell the topic's own id, so a topic that is made anew is noticed by ending before what was counted, or
+//! by the group's offset, which went with the old one.
 //!
 //! - `source`: takes messages and commits what is settled (`PulseSource`).
 //! - `consumer`: the consumer and the thread that polls it; `assignment`: which partitions it reads, and from where on.
-//! - `dead_letters`: what was refused (`DeadLetters`).
+//! - `dead_letters`: what was refused (`DeadLetters`); `publisher`: messages for the topic.
 //! - `envelope`: what a message says about itself; `error`: what is worth trying again.
 
 mod assignment;
@@ -13,9 +14,11 @@ mod consumer;
 mod dead_letters;
 mod envelope;
 mod error;
+mod publisher;
 mod source;
 
 pub use dead_letters::{KafkaDeadLetters, header};
+pub use publisher::{KafkaMessage, KafkaPublisher};
 pub use source::KafkaSource;
 
 use rdkafka::ClientConfig;
@@ -36,6 +39,17 @@ pub struct KafkaSettings {
 impl KafkaSettings {
     /// The largest message that is taken or published, in bytes.
     const MESSAGE_BYTES_MAX: &str = "10485760";
+
+    /// Stores each message once, in all in-sync replicas, and gives up on it after half a minute.
+    fn producer(&self) -> ClientConfig {
+        let mut config = self.client();
+        config
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("linger.ms", "5")
+            .set("message.timeout.ms", "30000");
+        config
+    }
 
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();

@@ -49,7 +49,12 @@ const DEPTH: &str = "\
 select (select count(*) from webhook_events where status = 'received') as received,
     (select count(*) from webhook_events where status = 'processing') as processing,
     (select count(*) from webhook_events where status = 'failed') as failed,
-    (select received_at from webhook_events where status = 'received' order by id limit 1) as oldest";
+    least(
+        (select received_at from webhook_events where status = 'received' and next_attempt_at <= clock_timestamp()
+            order by id limit 1),
+        (select min(received_at) from webhook_events where status = 'processing' and lease_until < clock_timestamp())
+    ) as oldest,
+    (select max(processed_at) from webhook_events where status = 'done') as last_done";
 
 impl PostgresLedger {
     /// The inbox beside the books; it starts a task, so it needs a runtime.
@@ -78,6 +83,7 @@ struct DepthRow {
     processing: i64,
     failed: i64,
     oldest: Option<DateTime<Utc>>,
+    last_done: Option<DateTime<Utc>>,
 }
 
 #[async_trait]
@@ -177,6 +183,7 @@ impl InboxTable for PostgresLedger {
             processing: counter(OPERATION, row.processing)?,
             failed: counter(OPERATION, row.failed)?,
             oldest: row.oldest.map(timestamp),
+            last_done: row.last_done.map(timestamp),
         })
     }
 }

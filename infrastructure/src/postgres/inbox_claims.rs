@@ -2,7 +2,8 @@
 
 use super::{PostgresLedger, session, timestamp};
 use crate::inbox::{
-    Claim, Claimed, EXPIRED_MAX, InboxClaims, RETRY_AFTER_MAX, added_refusals, envelope_from_json,
+    Claim, Claimant, Claimed, EXPIRED_MAX, InboxClaims, RETRY_AFTER_MAX, SUSPECT_ATTEMPTS, added_refusals,
+    envelope_from_json,
 };
 use application::ports::{DeadLetter, PortError};
 use async_trait::async_trait;
@@ -12,7 +13,7 @@ use sqlx::{
 };
 use std::{collections::BTreeMap, time::Duration};
 
-/// Ends the leases that nobody renewed: `$1` attempts are too many, `$2` ms is the first wait, `$3` ms the longest.
+/// Ends the leases that nobody renewed: `$1` attempts are too many (the last one was alone), `$2` ms is the first wait, `$3` ms the longest.
 const END_LEASES: &str = "\
 with ended as (
     select id from webhook_events where status = 'processing' and lease_until < clock_timestamp()
@@ -26,18 +27,22 @@ set status = case when attempts >= $1 then 'failed' else 'received' end,
     lease_owner = null, lease_until = null, refused = null
 from ended where event.id = ended.id";
 
-/// The oldest that are due, up to `$2` of them and `$3` bytes, for `$1` and `$4` ms.
+/// The oldest that are due, up to `$2` of them and `$3` bytes, for `$1` and `$4` ms. From `$5` attempts on an event is taken
+/// alone, if `$6`; it ends the claim of those before it.
 const CLAIM: &str = "\
 with due as (
-    select id, octet_length(body) as bytes from webhook_events
+    select id, octet_length(body) as bytes, attempts >= $5 as suspect from webhook_events
     where status = 'received' and next_attempt_at <= clock_timestamp()
     order by id limit $2 for update skip locked),
-sized as (select id, sum(bytes) over (order by id) - bytes as before from due)
+sized as (
+    select id, sum(bytes) over (order by id) - bytes as before, bool_or(suspect) over (order by id) as suspect,
+        row_number() over (order by id) as place
+    from due)
 update webhook_events as event
 set status = 'processing', attempts = attempts + 1, refused = null, lease_owner = $1,
     lease_until = clock_timestamp() + $4 * interval '1 millisecond'
-from sized where event.id = sized.id and sized.before < $3
-returning event.id, event.source, event.event_id, event.body, event.envelope, event.received_at";
+from sized where event.id = sized.id and sized.before < $3 and (not sized.suspect or (sized.place = 1 and $6))
+returning event.id, event.attempts, event.source, event.event_id, event.body, event.envelope, event.received_at";
 
 const RENEW: &str = "\
 with held as (
@@ -49,12 +54,17 @@ from held where event.id = held.id";
 const SETTLE: &str = "\
 with held as (
     select id from webhook_events where id = any ($2) and status = 'processing' and lease_owner = $1
+        and (id, attempts) in (select * from unnest($2::bigint[], $3::integer[]))
     order by id for update)
 update webhook_events as event
 set status = case when refused is null then 'done' else 'failed' end,
     last_error = replace(refused, E'\\n', '; '), refused = null,
     processed_at = clock_timestamp(), lease_owner = null, lease_until = null
 from held where event.id = held.id";
+
+const IS_DRAINED: &str = "\
+select not exists (select from webhook_events where status = 'received')
+    and not exists (select from webhook_events where status = 'processing')";
 
 const RELEASE: &str = "\
 with held as (
@@ -78,6 +88,7 @@ from unnest($1::bigint[], $2::text[]) as refusal (id, lines) where event.id = re
 #[derive(FromRow)]
 struct ClaimedRow {
     id: i64,
+    attempts: i32,
     source: String,
     event_id: String,
     body: Vec<u8>,
@@ -90,7 +101,7 @@ impl InboxClaims for PostgresLedger {
     async fn claim(&self, claim: Claim<'_>) -> Result<Vec<Claimed>, PortError> {
         const OPERATION: &str = "claim events of the inbox";
         let end_leases = sqlx::query(END_LEASES)
-            .bind(i32::try_from(claim.attempts_max).unwrap_or(i32::MAX))
+            .bind(i32::try_from(claim.attempts_max.max(SUSPECT_ATTEMPTS + 1)).unwrap_or(i32::MAX))
             .bind(milliseconds(claim.retry_after))
             .bind(milliseconds(RETRY_AFTER_MAX))
             .bind(i64::from(EXPIRED_MAX));
@@ -98,7 +109,9 @@ impl InboxClaims for PostgresLedger {
             .bind(claim.owner)
             .bind(i64::from(claim.events))
             .bind(i64::from(claim.bytes))
-            .bind(milliseconds(claim.lease));
+            .bind(milliseconds(claim.lease))
+            .bind(i64::from(SUSPECT_ATTEMPTS))
+            .bind(claim.may_be_alone);
         let mut session = self.begin(OPERATION, session::WRITE).await?;
         session.execute(end_leases).await?;
         let rows: Vec<ClaimedRow> = session.fetch_all(take).await?;
@@ -114,8 +127,19 @@ impl InboxClaims for PostgresLedger {
         self.write("renew leases of the inbox", renew).await
     }
 
-    async fn settle(&self, owner: &str, ids: &[i64]) -> Result<(), PortError> {
-        self.write("settle events of the inbox", sqlx::query(SETTLE).bind(owner).bind(ids)).await
+    async fn settle(&self, owner: &str, claims: &[Claimant]) -> Result<(), PortError> {
+        const OPERATION: &str = "settle events of the inbox";
+        let ids: Vec<i64> = claims.iter().map(|claim| claim.id).collect();
+        let attempts: Result<Vec<i32>, _> = claims.iter().map(|claim| i32::try_from(claim.attempt)).collect();
+        let attempts = attempts.map_err(|error| PortError::permanent(OPERATION, error))?;
+        self.write(OPERATION, sqlx::query(SETTLE).bind(owner).bind(ids).bind(attempts)).await
+    }
+
+    async fn is_drained(&self) -> Result<bool, PortError> {
+        let mut session = self.begin("look whether the inbox is drained", session::READ).await?;
+        let row: Option<(bool,)> = session.fetch_optional(sqlx::query_as(IS_DRAINED)).await?;
+        session.finish().await?;
+        Ok(row.is_some_and(|(drained,)| drained))
     }
 
     async fn release(&self, owner: &str) -> Result<(), PortError> {
@@ -155,6 +179,7 @@ impl ClaimedRow {
     fn claimed(self, operation: &'static str) -> Result<Claimed, PortError> {
         Ok(Claimed {
             id: self.id,
+            attempt: u32::try_from(self.attempts).map_err(|error| PortError::permanent(operation, error))?,
             source: self.source,
             event_id: self.event_id,
             body: self.body,

@@ -39,7 +39,11 @@ const DEPTH: &str = "\
 SELECT (SELECT count(*) FROM webhook_events WHERE status = 'received') AS received,
     (SELECT count(*) FROM webhook_events WHERE status = 'processing') AS processing,
     (SELECT count(*) FROM webhook_events WHERE status = 'failed') AS failed,
-    (SELECT received_at FROM webhook_events WHERE status = 'received' ORDER BY id LIMIT 1) AS oldest";
+    (SELECT received_at FROM webhook_events WHERE status = 'received'
+        AND next_attempt_at <= CAST(unixepoch('subsec') * 1000 AS INTEGER) ORDER BY id LIMIT 1) AS oldest_due,
+    (SELECT received_at FROM webhook_events WHERE status = 'processing'
+        AND lease_until < CAST(unixepoch('subsec') * 1000 AS INTEGER) ORDER BY id LIMIT 1) AS oldest_lost,
+    (SELECT max(processed_at) FROM webhook_events WHERE status = 'done') AS last_done";
 
 impl EmbeddedStore {
     /// The inbox in the same file; it starts a task, so it needs a runtime.
@@ -67,7 +71,9 @@ struct DepthRow {
     received: u32,
     processing: u32,
     failed: u32,
-    oldest: Option<String>,
+    oldest_due: Option<String>,
+    oldest_lost: Option<String>,
+    last_done: Option<String>,
 }
 
 #[async_trait]
@@ -153,11 +159,13 @@ impl InboxTable for EmbeddedStore {
         const OPERATION: &str = "measure the inbox";
         let mut reader = self.file.reader(OPERATION).await?;
         let row: DepthRow = sqlx::query_as(DEPTH).fetch_one(&mut *reader).await.map_err(fault(OPERATION))?;
+        let moment = |text: Option<String>| text.map(|text| parse(OPERATION, &text)).transpose();
         Ok(InboxDepth {
             received: row.received.into(),
             processing: row.processing.into(),
             failed: row.failed.into(),
-            oldest: row.oldest.map(|text| parse(OPERATION, &text)).transpose()?,
+            oldest: moment(row.oldest_due)?.into_iter().chain(moment(row.oldest_lost)?).min(),
+            last_done: moment(row.last_done)?,
         })
     }
 }

@@ -6,10 +6,12 @@ use super::{
     time::{parse, window},
 };
 use crate::inbox::{
-    Claim, Claimed, EXPIRED_MAX, InboxClaims, RETRY_AFTER_MAX, added_refusals, envelope_from_json,
+    Claim, Claimant, Claimed, EXPIRED_MAX, InboxClaims, RETRY_AFTER_MAX, SUSPECT_ATTEMPTS, added_refusals,
+    envelope_from_json,
 };
 use application::ports::{DeadLetter, PortError};
 use async_trait::async_trait;
+use serde_json::json;
 use sqlx::FromRow;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,7 +22,7 @@ SELECT EXISTS (SELECT 1 FROM webhook_events WHERE status = 'received'
     OR EXISTS (SELECT 1 FROM webhook_events WHERE status = 'processing'
         AND lease_until < CAST(unixepoch('subsec') * 1000 AS INTEGER))";
 
-/// Ends the leases that nobody renewed: `?1` attempts are too many, `?2` ms is the first wait, `?3` ms the longest.
+/// Ends the leases that nobody renewed: `?1` attempts are too many (the last one was alone), `?2` ms is the first wait, `?3` ms the longest.
 const END_LEASES: &str = "\
 UPDATE webhook_events
 SET status = CASE WHEN attempts >= ?1 THEN 'failed' ELSE 'received' END,
@@ -35,19 +37,22 @@ WHERE id IN (
     WHERE status = 'processing' AND lease_until < CAST(unixepoch('subsec') * 1000 AS INTEGER)
     ORDER BY lease_until LIMIT ?4)";
 
-/// The oldest that are due, up to `?2` of them and `?3` bytes, for `?1` and `?4` ms.
+/// The oldest that are due, up to `?2` of them and `?3` bytes, for `?1` and `?4` ms. From `?5` attempts on an event is taken
+/// alone, if `?6`; it ends the claim of those before it.
 const CLAIM: &str = "\
 UPDATE webhook_events
 SET status = 'processing', attempts = attempts + 1, refused = NULL, lease_owner = ?1,
     lease_until = CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?4
 WHERE id IN (
     SELECT id FROM (
-        SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS before FROM (
-            SELECT id, length(body) AS bytes FROM webhook_events
+        SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS before, max(suspect) OVER (ORDER BY id) AS suspect,
+            row_number() OVER (ORDER BY id) AS place
+        FROM (
+            SELECT id, length(body) AS bytes, attempts >= ?5 AS suspect FROM webhook_events
             WHERE status = 'received' AND next_attempt_at <= CAST(unixepoch('subsec') * 1000 AS INTEGER)
             ORDER BY id LIMIT ?2))
-    WHERE before < ?3)
-RETURNING id, source, event_id, body, envelope, received_at";
+    WHERE before < ?3 AND (NOT suspect OR (place = 1 AND ?6)))
+RETURNING id, attempts, source, event_id, body, envelope, received_at";
 
 const RENEW: &str = "\
 UPDATE webhook_events SET lease_until = CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?3
@@ -58,7 +63,12 @@ UPDATE webhook_events
 SET status = CASE WHEN refused IS NULL THEN 'done' ELSE 'failed' END,
     last_error = replace(refused, char(10), '; '), refused = NULL,
     processed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), lease_owner = NULL, lease_until = NULL
-WHERE id IN (SELECT value FROM json_each(?2)) AND status = 'processing' AND lease_owner = ?1";
+FROM (SELECT value ->> 0 AS claimed, value ->> 1 AS attempt FROM json_each(?2))
+WHERE id = claimed AND attempts = attempt AND status = 'processing' AND lease_owner = ?1";
+
+const IS_DRAINED: &str = "\
+SELECT NOT EXISTS (SELECT 1 FROM webhook_events WHERE status = 'received')
+    AND NOT EXISTS (SELECT 1 FROM webhook_events WHERE status = 'processing')";
 
 const RELEASE: &str = "\
 UPDATE webhook_events
@@ -79,6 +89,7 @@ WHERE id = ?1";
 #[derive(FromRow)]
 struct ClaimedRow {
     id: i64,
+    attempts: u32,
     source: String,
     event_id: String,
     body: Vec<u8>,
@@ -100,7 +111,7 @@ impl InboxClaims for EmbeddedStore {
         let mut turn = self.file.writer(OPERATION).await?;
         let mut step = turn.begin().await?;
         sqlx::query(END_LEASES)
-            .bind(claim.attempts_max)
+            .bind(claim.attempts_max.max(SUSPECT_ATTEMPTS + 1))
             .bind(window(claim.retry_after.min(RETRY_AFTER_MAX)))
             .bind(window(RETRY_AFTER_MAX))
             .bind(EXPIRED_MAX)
@@ -112,6 +123,8 @@ impl InboxClaims for EmbeddedStore {
             .bind(claim.events)
             .bind(claim.bytes)
             .bind(window(claim.lease))
+            .bind(SUSPECT_ATTEMPTS)
+            .bind(claim.may_be_alone)
             .fetch_all(&mut *step)
             .await
             .map_err(fault(OPERATION))?;
@@ -127,8 +140,16 @@ impl InboxClaims for EmbeddedStore {
         self.write("renew leases of the inbox", renew).await
     }
 
-    async fn settle(&self, owner: &str, ids: &[i64]) -> Result<(), PortError> {
-        self.write("settle events of the inbox", sqlx::query(SETTLE).bind(owner).bind(list(ids))).await
+    async fn settle(&self, owner: &str, claims: &[Claimant]) -> Result<(), PortError> {
+        let claims: serde_json::Value = claims.iter().map(|claim| json!([claim.id, claim.attempt])).collect();
+        let settle = sqlx::query(SETTLE).bind(owner).bind(claims.to_string());
+        self.write("settle events of the inbox", settle).await
+    }
+
+    async fn is_drained(&self) -> Result<bool, PortError> {
+        const OPERATION: &str = "look whether the inbox is drained";
+        let mut reader = self.file.reader(OPERATION).await?;
+        sqlx::query_scalar(IS_DRAINED).fetch_one(&mut *reader).await.map_err(fault(OPERATION))
     }
 
     async fn release(&self, owner: &str) -> Result<(), PortError> {
@@ -176,6 +197,7 @@ impl ClaimedRow {
     fn claimed(self, operation: &'static str) -> Result<Claimed, PortError> {
         Ok(Claimed {
             id: self.id,
+            attempt: self.attempts,
             source: self.source,
             event_id: self.event_id,
             body: self.body,

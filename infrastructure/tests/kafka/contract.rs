@@ -52,9 +52,9 @@ impl SourceFixture for Cluster {
     }
 
     async fn cut(&self) {
-        self.broker.send(false).unwrap();
+        self.change(|mock| mock.broker_down(1).unwrap());
         tokio::time::sleep(Duration::from_millis(500)).await;
-        self.broker.send(true).unwrap();
+        self.change(|mock| mock.broker_up(1).unwrap());
     }
 
     async fn stored_letters(&self) -> Vec<DeadLetter> {
@@ -124,7 +124,7 @@ application::source_contract! { async { Cluster::new(1) } =>
 }
 
 /// Receives until the body was there; errors that may pass are taken for what they are.
-async fn until(source: &KafkaSource, body: &[u8]) -> Vec<Delivery> {
+pub(super) async fn until(source: &KafkaSource, body: &[u8]) -> Vec<Delivery> {
     let mut all = Vec::new();
     let receive = async {
         while all.last().is_none_or(|delivery: &Delivery| delivery.body != body) {

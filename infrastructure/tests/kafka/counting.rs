@@ -13,7 +13,7 @@ use infrastructure::kafka::KafkaDeadLetters;
 use rdkafka::{producer::FutureRecord, util::Timeout};
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    task::JoinSet,
+    task::{JoinSet, block_in_place},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -131,11 +131,13 @@ async fn pulses_without_ids_count_once_through_crashes_and_rebalances() {
     let mut running = JoinSet::new();
     running.spawn(last.run(stop.clone()));
     let drained = async {
-        while counted(&store).await.sum().pulses < expected {
-            sleep(Duration::from_millis(50)).await;
+        // The dead may have counted everything; that it is settled is up to whoever lives.
+        let settled = || cluster.committed(PARTITIONS).into_iter().flatten().sum::<i64>().cast_unsigned();
+        while counted(&store).await.sum().pulses < expected || 2 * block_in_place(settled) < expected {
+            sleep(Duration::from_millis(200)).await;
         }
     };
-    timeout(Duration::from_mins(2), drained).await.expect("all is counted in the end");
+    timeout(Duration::from_mins(2), drained).await.expect("all is counted and settled in the end");
     stop.cancel();
     running.join_next().await.unwrap().unwrap().unwrap();
     read += tally.snapshot().messages;

@@ -2,7 +2,7 @@
 
 use super::{
     ATTEMPTS_MAX, DeadLetters, Delivery, Envelope, FreshInbox, Inbox, InboxEvent, InboxStatus, LEASE,
-    PulseSource, close, entries, event, numbered, settle, statuses, store, take, within,
+    PulseSource, SUSPECT_ATTEMPTS, close, entries, event, numbered, settle, statuses, store, take, within,
 };
 use crate::ports::{DeadLetter, Retried};
 use domain::{Reason, Rejection, Timestamp};
@@ -52,9 +52,12 @@ pub async fn an_event_goes_through_its_life<F: FreshInbox>(fresh: &F) {
     let deliveries = take(&source, 3).await;
     assert_eq!(statuses(&inbox).await, [Processing; 3]);
     let depth = inbox.depth().await.expect("it can be measured");
-    assert_eq!((depth.received, depth.processing, depth.failed, depth.oldest), (0, 3, 0, None));
+    assert_eq!((depth.received, depth.processing, depth.failed), (0, 3, 0));
+    assert_eq!((depth.oldest, depth.last_done), (None, None));
     settle(&source, &deliveries[..1]).await;
     assert_eq!(statuses(&inbox).await, [Done, Processing, Processing]);
+    let depth = inbox.depth().await.expect("it can be measured");
+    assert!(depth.last_done.is_some_and(|done| NOW < done && done < LATER), "{depth:?}");
     close(&source).await;
     let after = entries(&inbox).await;
     let seen: Vec<_> = after.iter().map(|entry| (entry.status, entry.attempts)).collect();
@@ -118,7 +121,9 @@ pub async fn what_a_lost_worker_had_is_given_again<F: FreshInbox>(fresh: &F) {
     settle(&lost, &deliveries[..2]).await;
     drop(lost);
     let source = fresh.source(&inbox).await;
+    assert!(!source.is_drained().await.expect("it can be asked for"), "what the other had may come again");
     let again = take(&source, 3).await;
+    assert!(!source.is_drained().await.expect("it can be asked for"));
     assert_eq!(again.iter().map(|it| &it.body).collect::<Vec<_>>(), [b"2", b"3", b"4"]);
     assert!(again.iter().zip(&deliveries[2..]).all(|(again, first)| again.envelope == first.envelope));
     let entries = entries(&inbox).await;
@@ -126,7 +131,28 @@ pub async fn what_a_lost_worker_had_is_given_again<F: FreshInbox>(fresh: &F) {
     assert!(entries[2].last_error.as_ref().is_some_and(|error| error.contains("attempt 1")));
     settle(&source, &again).await;
     assert_eq!(statuses(&inbox).await, [InboxStatus::Done; 5]);
+    assert!(source.is_drained().await.expect("it can be asked for"));
     close(&source).await;
+}
+
+/// Whatever nobody has: what is due, and what a worker had that is lost; not what a worker holds or what waits for its next
+/// attempt.
+pub async fn what_could_be_taken_is_told_by_its_age<F: FreshInbox>(fresh: &F) {
+    let inbox = fresh.open().await;
+    let oldest = async || inbox.depth().await.expect("it can be measured").oldest;
+    store(&inbox, &numbered(0..1)).await;
+    let lost = fresh.source(&inbox).await;
+    take(&lost, 1).await;
+    assert_eq!(oldest().await, None, "a worker holds it");
+    drop(lost);
+    let later = InboxEvent { received_at: NOW, ..event("1", "1") };
+    store(&inbox, &[later]).await;
+    assert_eq!(oldest().await, Some(NOW), "the lease of the other has not ended");
+    let end = Instant::now() + LEASE * 10;
+    while oldest().await != Some(event("", "").received_at) {
+        assert!(Instant::now() < end, "the lease ends");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// For so long that a lease would have ended.
@@ -168,6 +194,32 @@ pub async fn an_event_that_nobody_answers_for_fails<F: FreshInbox>(fresh: &F) {
     let entries = entries(&inbox).await;
     assert_eq!((entries[0].status, entries[0].attempts), (InboxStatus::Failed, ATTEMPTS_MAX));
     assert!(entries[0].processed_at.is_some() && entries[0].last_error.is_some());
+    close(&source).await;
+}
+
+/// Its neighbours are given to somebody who survives them.
+pub async fn an_event_that_ends_its_workers_fails_alone<F: FreshInbox>(fresh: &F) {
+    use InboxStatus::{Done, Failed};
+    let inbox = fresh.open().await;
+    store(&inbox, &numbered(0..4)).await;
+    for _ in 0..SUSPECT_ATTEMPTS {
+        take(&fresh.source(&inbox).await, 4).await;
+    }
+    let mut source = fresh.source(&inbox).await;
+    // Nothing is held against this one; its turn comes behind those that are taken alone.
+    store(&inbox, &[event("4", "4")]).await;
+    let mut settled = BTreeSet::new();
+    while settled.len() < 4 {
+        let deliveries = take(&source, 1).await;
+        if deliveries[0].body == b"1" {
+            source = fresh.source(&inbox).await;
+        } else {
+            settle(&source, &deliveries).await;
+            settled.insert(deliveries[0].body.clone());
+        }
+    }
+    assert_nothing_comes(&source).await;
+    assert_eq!(statuses(&inbox).await, [Done, Failed, Done, Done, Done]);
     close(&source).await;
 }
 

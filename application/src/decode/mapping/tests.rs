@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    decode::{Format, Item},
+    decode::{Format, HEADER_FORMAT, Item, NATIVE},
     ports::{Delivery, Envelope, PartitionId},
 };
 use proptest::prelude::*;
@@ -23,6 +23,19 @@ fn mapping() -> Mapping {
         occurred_at: None,
         columns: Vec::new(),
     }
+}
+
+#[test]
+fn a_message_that_says_that_it_is_native_is_not_mapped() {
+    let body = br#"{"id":"a","tenant":"t","product_sku":"s","used_amount":1,"use_unity":"u"}"#;
+    let mut native = delivery(body);
+    native.envelope.headers.push((HEADER_FORMAT.into(), NATIVE.into()));
+    let decoder = Decoder { format: Format::Mapping(Arc::new(mapping())), ..Decoder::default() };
+    let mut items = Vec::new();
+    decoder.decode(&native, &mut items);
+    decoder.decode(&delivery(body), &mut items);
+    assert!(items[0].pulse.is_ok() && items[1].pulse.is_err(), "{items:?}");
+    assert!(decoder.columns(&native, &items[0]).is_err());
 }
 
 fn delivery(body: &[u8]) -> Delivery {

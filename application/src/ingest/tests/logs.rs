@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     decode::Dedupe,
     fakes::accumulator::MemoryAccumulator,
-    open_log::{LogExtent, open_log},
+    open_log::{LogExtent, Settled, open_log},
     ports::{AccumulatorShards, GenerationStore, LogPositions, LogReading, LogStretch, ShardBirth},
 };
 use domain::{AccumulatorId, LogName, LogPosition, UsageTotals};
@@ -117,7 +117,9 @@ async fn what_is_known_by_is_a_choice() {
 /// A log and what a group has settled of it, read by workers that may be killed at any moment.
 struct Group {
     messages: Vec<String>,
-    settled: Mutex<u64>,
+    /// The offset of the first message: what was before was deleted long ago.
+    begin: u64,
+    settled: Mutex<Option<Settled>>,
     readings: Mutex<u64>,
 }
 
@@ -129,12 +131,13 @@ impl Group {
             handle.inspect(shard).await.unwrap().unwrap();
         }
         let extent = LogExtent {
-            begin: 0,
-            end: self.messages.len() as u64,
-            settled: Some(*self.settled.lock().unwrap()),
+            begin: self.begin,
+            end: self.begin + self.messages.len() as u64,
+            settled: *self.settled.lock().unwrap(),
         };
         let counted = handle.positions(&log()).await.unwrap();
-        let (start, reading) = open_log(log(), &counted, extent).unwrap();
+        let opened = open_log(log(), &counted, extent).unwrap();
+        *self.settled.lock().unwrap() = Some(opened.settled);
         let partition = {
             let mut readings = self.readings.lock().unwrap();
             *readings += 1;
@@ -142,8 +145,9 @@ impl Group {
         };
         let limits = Limits { batch_size: 7, ..Limits::default() };
         let running = Bench::new(Arc::new(handle), limits).start();
-        for (offset, body) in (0..).zip(&self.messages).skip(usize::try_from(start).unwrap()) {
-            running.put([message(partition, reading.after, offset, body)]);
+        for (offset, body) in (self.begin..).zip(&self.messages).filter(|(offset, _)| *offset >= opened.start)
+        {
+            running.put([message(partition, opened.reading.after, offset, body)]);
         }
         (running, partition)
     }
@@ -152,7 +156,8 @@ impl Group {
     fn commit(&self, running: &Running) {
         if let Some(sequence) = running.settled_up_to() {
             let mut settled = self.settled.lock().unwrap();
-            *settled = (*settled).max(sequence + 1);
+            let settled = settled.as_mut().unwrap();
+            settled.next = settled.next.max(sequence + 1);
         }
     }
 }
@@ -187,7 +192,9 @@ async fn workers_that_are_killed_or_replaced_count_every_pulse_of_a_log_once() {
         for shard in shards().shards() {
             store.create(shard, birth).await.unwrap();
         }
-        let group = Group { messages, settled: Mutex::new(0), readings: Mutex::new(0) };
+        // Also logs that were trimmed before they were first read.
+        let begin = if seed % 2 == 0 { 0 } else { 1_000 };
+        let group = Group { messages, begin, settled: Mutex::default(), readings: Mutex::default() };
         let mut zombie = None;
         for _ in 0..6 {
             let (running, _) = group.worker(&store).await;
@@ -215,7 +222,8 @@ async fn workers_that_are_killed_or_replaced_count_every_pulse_of_a_log_once() {
                 }
                 part = next;
             }
-            assert_eq!(store.another().positions(&log()).await.unwrap(), [at(400, 0); 4], "seed {seed}");
+            let end = at(begin + 400, 0);
+            assert_eq!(store.another().positions(&log()).await.unwrap(), [end; 4], "seed {seed}");
         }
         assert_eq!(totals.sum().pulses, expected, "seed {seed}");
     }

@@ -8,8 +8,9 @@ use super::usage_query::Wanted;
 use application::{
     overview::{Part, Unavailable},
     ports::{GroupBy, PortError, UsageFilter, UsageQueries, WindowSum},
-    usage_windows::{WindowLength, window_bounds},
+    usage_windows::{WindowError, WindowLength, window_bounds},
 };
+use axum::http::StatusCode;
 use chrono::{DateTime, SecondsFormat};
 use chrono_tz::Tz;
 use domain::{HourWindow, TotalAmount, UsageUnit};
@@ -111,9 +112,33 @@ fn bounds(length: WindowLength, from: HourWindow, to: HourWindow) -> Result<Vec<
         .map_err(|error| PortError::permanent("divide the time into windows", error))
 }
 
+/// Why there is no table.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoTable {
+    /// It would be too long.
+    #[error("{0}")]
+    TooLong(String),
+    /// The books do not answer.
+    #[error(transparent)]
+    Books(#[from] PortError),
+    /// They take too long.
+    #[error("the books took longer than {LIMIT:?}: ask for a shorter span")]
+    Slow,
+}
+
+impl NoTable {
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::TooLong(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Books(error) if !error.is_transient() => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Books(_) | Self::Slow => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
 /// The sums of each window by tenant, product and unit, as CSV.
-pub(super) async fn csv(queries: &dyn UsageQueries, wanted: &Wanted) -> Part<String> {
-    within(async {
+pub(super) async fn csv(queries: &dyn UsageQueries, wanted: &Wanted) -> Result<String, NoTable> {
+    let table = async {
         const OPERATION: &str = "write usage as CSV";
         let mut csv = csv::Writer::from_writer(Vec::new());
         let failed = |error: csv::Error| PortError::permanent(OPERATION, error);
@@ -127,12 +152,13 @@ pub(super) async fn csv(queries: &dyn UsageQueries, wanted: &Wanted) -> Part<Str
         ])
         .map_err(failed)?;
         if let Some((length, first, end)) = span(queries, wanted).await? {
-            let bounds = bounds(length, first, end)?;
+            let too_long = |error: WindowError| NoTable::TooLong(error.to_string());
+            let bounds = window_bounds(length, Tz::UTC, first, end).map_err(too_long)?;
             let groups = GroupBy { tenant: true, product_sku: true };
             let sums = queries.sums(&wanted.filter, &bounds, groups, CSV_ROWS + 1).await?;
             if sums.len() > CSV_ROWS as usize {
                 let reason = format!("more than {CSV_ROWS} rows: choose a shorter span or longer windows");
-                return Err(PortError::permanent(OPERATION, reason));
+                return Err(NoTable::TooLong(reason));
             }
             for sum in sums {
                 let window = bounds.get(sum.window).copied().map(rfc3339).unwrap_or_default();
@@ -151,9 +177,9 @@ pub(super) async fn csv(queries: &dyn UsageQueries, wanted: &Wanted) -> Part<Str
             }
         }
         let bytes = csv.into_inner().map_err(|error| PortError::permanent(OPERATION, error.to_string()))?;
-        String::from_utf8(bytes).map_err(|error| PortError::permanent(OPERATION, error))
-    })
-    .await
+        Ok(String::from_utf8(bytes).map_err(|error| PortError::permanent(OPERATION, error))?)
+    };
+    timeout(LIMIT, table).await.unwrap_or(Err(NoTable::Slow))
 }
 
 fn rfc3339(hour: HourWindow) -> String {

@@ -81,6 +81,27 @@ async fn the_csv_has_a_row_for_each_window_and_quotes_what_needs_it() {
 }
 
 #[tokio::test]
+async fn a_table_that_would_be_too_long_is_no_fault_of_the_books() {
+    let hour = HourWindow::from_number;
+    let mut queries = MockUsageQueries::new();
+    queries.expect_span().returning(move |_| Ok(Some((hour(0), hour(99_999)))));
+    let hourly = UsageQuery { window: "hour".to_owned(), ..UsageQuery::default() };
+    let wanted = hourly.wanted().unwrap();
+    let error = csv(&queries, &wanted).await.unwrap_err();
+    assert_eq!(error.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(error.to_string().contains("ask for a shorter span or longer windows"), "{error}");
+    for (error, status) in [
+        (PortError::transient("ask", "away"), StatusCode::SERVICE_UNAVAILABLE),
+        (PortError::permanent("ask", "no table"), StatusCode::INTERNAL_SERVER_ERROR),
+    ] {
+        let error = std::sync::Mutex::new(Some(error));
+        let mut queries = MockUsageQueries::new();
+        queries.expect_span().returning(move |_| Err(error.lock().unwrap().take().unwrap()));
+        assert_eq!(csv(&queries, &wanted).await.unwrap_err().status(), status);
+    }
+}
+
+#[tokio::test]
 async fn a_span_of_years_is_cut_to_what_a_chart_can_show() {
     let mut queries = MockUsageQueries::new();
     let hour = HourWindow::from_number;
