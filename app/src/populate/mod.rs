@@ -164,14 +164,14 @@ async fn publish_all(job: &Arc<Job>, publishers: u16) -> anyhow::Result<Publishe
 /// Publishes with a connection of its own until there is nothing left, or until the program is to stop.
 async fn publish(job: Arc<Job>) -> anyhow::Result<Published> {
     let work = async {
-        let publisher = job.dependency.hold(|| job.outlet.connect()).await?;
+        let outlet = job.dependency.hold(|| job.outlet.connect()).await?;
         let mut published = Published::default();
         while !job.stop.is_cancelled() {
             let Some(Chunk { messages, fresh }) = job.load.next(job.buffer, clock::now()).await? else {
                 break;
             };
             let count = messages.len() as u64;
-            publisher.publish(messages, &job.dependency).await?;
+            outlet.publish(messages, &job.dependency).await?;
             published.messages += count;
             if job.counts {
                 for pulse in &fresh {
@@ -180,7 +180,7 @@ async fn publish(job: Arc<Job>) -> anyhow::Result<Published> {
             }
             job.bar.inc(count);
         }
-        publisher.close().await?;
+        outlet.close().await?;
         Ok(published)
     };
     select! {
