@@ -1,9 +1,11 @@
 //! Where a load is published.
 
 use super::payments;
+#[cfg(feature = "kafka")]
+use crate::settings::Kafka;
 use crate::{
     cli::{Format, Populate, Target},
-    settings::{Fault, Kafka, Settings},
+    settings::{Fault, Settings},
 };
 use application::{decode::Decoder, ports::PortError, retry::Dependency};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -16,11 +18,15 @@ use std::{net::Ipv4Addr, sync::Arc};
 /// How many webhooks of a burst one publisher has under way: each needs a connection.
 const REQUESTS_AT_ONCE: usize = 32;
 
+/// How to do without a broker.
+const INSTEAD: &str = "use `app ingest FILE`, which needs no server";
+
 /// The place, as the settings name it.
 pub(super) enum Outlet {
     Rabbitmq(RabbitmqSettings),
     /// With what reads whose pulses they are: messages of one tenant have one key.
-    Kafka(Kafka, Box<Decoder>),
+    #[cfg(feature = "kafka")]
+    Kafka(Kafka, Arc<Decoder>),
     /// An API that takes webhooks.
     Webhook(Arc<WebhookSender>),
 }
@@ -31,7 +37,6 @@ impl Outlet {
     /// # Errors
     /// Names what the settings, the arguments or this build lack.
     pub(super) fn find(arguments: &Populate, settings: &Settings, decoder: Decoder) -> Result<Self, Fault> {
-        const INSTEAD: &str = "use `app ingest FILE`, which needs no server";
         let events = arguments.format() == Format::Event;
         if events && arguments.from.is_some() {
             let problem = "the lines of a file have no routing keys: publish them with --format pulse";
@@ -47,14 +52,7 @@ impl Outlet {
                 }
                 Ok(Self::Rabbitmq(broker.clone()))
             }
-            Target::Kafka if !cfg!(feature = "kafka") => {
-                let problem = "kafka is not in this build: build it with `--features kafka`";
-                Err(Fault::new("--to", problem))
-            }
-            Target::Kafka => {
-                let broker = settings.kafka("app populate --to kafka", INSTEAD)?;
-                Ok(Self::Kafka(broker.clone(), Box::new(decoder)))
-            }
+            Target::Kafka => kafka_topic(settings, decoder),
             Target::Webhook => webhook(arguments, settings).map(Arc::new).map(Self::Webhook),
         }
     }
@@ -62,6 +60,7 @@ impl Outlet {
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::Rabbitmq(_) => "rabbitmq",
+            #[cfg(feature = "kafka")]
             Self::Kafka(..) => "kafka",
             Self::Webhook(_) => "api",
         }
@@ -71,6 +70,7 @@ impl Outlet {
     pub(super) const fn publishers(&self, wanted: u16) -> u16 {
         match self {
             Self::Rabbitmq(_) | Self::Webhook(_) => wanted,
+            #[cfg(feature = "kafka")]
             Self::Kafka(..) => 1,
         }
     }
@@ -82,11 +82,20 @@ impl Outlet {
             }
             #[cfg(feature = "kafka")]
             Self::Kafka(kafka, decoder) => kafka::Keyed::new(kafka.clone(), decoder).map(Publisher::Kafka),
-            #[cfg(not(feature = "kafka"))]
-            Self::Kafka(..) => Err(PortError::permanent("publish to Kafka", "this build has no Kafka")),
             Self::Webhook(sender) => Ok(Publisher::Webhook(sender)),
         }
     }
+}
+
+#[cfg(feature = "kafka")]
+fn kafka_topic(settings: &Settings, decoder: Decoder) -> Result<Outlet, Fault> {
+    let kafka = settings.kafka("app populate --to kafka", INSTEAD)?;
+    Ok(Outlet::Kafka(kafka.clone(), Arc::new(decoder)))
+}
+
+#[cfg(not(feature = "kafka"))]
+fn kafka_topic(_: &Settings, _: Decoder) -> Result<Outlet, Fault> {
+    Err(Fault::new("--to", "kafka is not in this build: build it with `--features kafka`"))
 }
 
 /// The API of the flag, or the one that runs beside with the same settings.
