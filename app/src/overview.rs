@@ -24,8 +24,8 @@ pub(crate) fn overview(backends: &Backends, broker: Option<&RabbitmqSettings>) -
     }
     if let Some(broker) = broker {
         let observer = Arc::new(RabbitmqObserver::new(broker.clone()));
-        backlogs.push(("RabbitMQ".to_owned(), Arc::clone(&observer) as _));
-        refused.push((format!("RabbitMQ {}", broker.dead_letter_queue), observer));
+        backlogs.push(("rabbitmq".to_owned(), Arc::clone(&observer) as _));
+        refused.push((format!("rabbitmq {}", broker.dead_letter_queue), observer));
     }
     GatherOverview {
         accumulator: backends.sink_name.to_owned(),

@@ -41,7 +41,7 @@ fn a_worker_and_a_cron_tell_what_they_do_and_what_is_away() {
     wait_until("all is told as settled", LIMIT, || {
         let text = scrape(worker_port);
         value(&text, "pulse_pending_pulses") == Some(0)
-            && value(&text, "pulse_backlog_messages{source=\"RabbitMQ\"}") == Some(0)
+            && value(&text, "pulse_backlog_messages{source=\"rabbitmq\"}") == Some(0)
     });
     let (told, flushed) = (scrape(worker_port), scrape(cron_port));
     assert_eq!(value(&told, "pulse_batch_size_pulses_sum"), Some(3_000), "{told}");
