@@ -3,18 +3,21 @@
 use crate::{
     backends::{Backends, Books},
     clock,
-    dashboard::dashboard,
     settings::Settings,
 };
-use anyhow::bail;
+use anyhow::{Context, bail};
 use application::{
     accept_pulses::{GroupWriter, GroupedIntake, InboxIntake},
     decode::Decoder,
+    overview::GatherOverview,
     ports::{Inbox, PulseIntake},
 };
 use infrastructure::{
-    http::{Credentials, HttpLimits, HttpPorts, HttpSettings, HttpState, bind, hash_password, serve},
+    http::{
+        Credentials, Dashboard, HttpLimits, HttpPorts, HttpSettings, HttpState, bind, hash_password, serve,
+    },
     inbox::StoredInbox,
+    metrics::Metrics,
     rabbitmq::{RabbitmqIntake, RabbitmqSettings},
     sqlite::EmbeddedStore,
 };
@@ -31,16 +34,28 @@ use uuid::Uuid;
 const PASSWORD: &str = "api_password_hash";
 const JWT_SECRET: &str = "jwt_secret";
 
+/// What the API is made of, beside the settings and the stores.
+pub(crate) struct Api<'a> {
+    /// What to make of messages.
+    pub(crate) decoder: Decoder,
+    /// Who may log in.
+    pub(crate) credentials: Credentials,
+    /// Where pulses go, where RabbitMQ is a source.
+    pub(crate) broker: Option<&'a RabbitmqSettings>,
+    /// What the dashboard looks at.
+    pub(crate) overview: GatherOverview,
+    /// What Prometheus is told.
+    pub(crate) metrics: Arc<Metrics>,
+}
+
 /// Starts to serve: all tasks that it needs, each of which ends after `stop`.
 ///
 /// # Errors
 /// Where the address is taken or the credentials cannot be used.
 pub(crate) async fn start(
+    Api { decoder, credentials, broker, overview, metrics }: Api<'_>,
     settings: &Settings,
-    decoder: Decoder,
     backends: &Backends,
-    credentials: Credentials,
-    broker: Option<&RabbitmqSettings>,
     stop: CancellationToken,
     tasks: &mut JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
@@ -48,7 +63,7 @@ pub(crate) async fn start(
     let (Some(inbox), Some(keys)) = (inbox, keys) else {
         bail!("this ledger has no inbox: set LEDGER_URL to PostgreSQL or an embedded file");
     };
-    let dashboard = dashboard(settings, backends, inbox, broker);
+    let dashboard = Dashboard::new(overview, Some(settings.counting.flush_schedule.clone()));
     let (intake, writer) = intake(broker, inbox);
     let state = HttpState::new(
         HttpSettings {
@@ -64,11 +79,12 @@ pub(crate) async fn start(
             pending: Arc::new(backends.pending()),
             inbox: Arc::clone(inbox) as _,
             keys: Arc::clone(keys),
+            metrics,
             dashboard,
             now: clock::now,
         },
     )?;
-    let listener = bind(settings.http.addr).await?;
+    let listener = bind(settings.http.addr).await.context("HTTP_ADDR")?;
     tasks.spawn(async move {
         serve(listener, state, stop).await;
         Ok(())

@@ -6,6 +6,7 @@ use crate::{
 };
 use anyhow::Context;
 use application::{
+    flush_tally::FlushTally,
     flush_usage::{FlushError, FlushSummary, FlushUsage},
     open_shards::{OpenError, open_shards},
     ports::{
@@ -24,7 +25,7 @@ use infrastructure::{
     sqlite::{EmbeddedSettings, EmbeddedStore, ServiceLock},
 };
 use std::{path::Path, sync::Arc, time::Duration};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// How long a command that is not a mode waits for servers that are away.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -67,6 +68,8 @@ pub(crate) struct Backends {
     pub(crate) sink_name: &'static str,
     /// Both together, for what needs both: its absence is told once.
     pub(crate) dependency: Arc<Dependency>,
+    /// What flushes of this program have done.
+    pub(crate) flushes: Arc<FlushTally>,
     /// The embedded file as the place of what is refused, where it counts.
     pub(crate) dead_letters: Option<Arc<dyn DeadLetters>>,
 }
@@ -168,6 +171,7 @@ impl Backends {
             shard_count,
             sink_name,
             dependency: Arc::new(dependency(sink_name)),
+            flushes: Arc::default(),
             dead_letters,
         }
     }
@@ -206,7 +210,10 @@ impl Backends {
                 result => Ok(result),
             }
         };
-        Ok(self.dependency.hold(run).await??)
+        let start = Instant::now();
+        let summary = self.dependency.hold(run).await??;
+        self.flushes.flushed(&summary, start.elapsed(), clock::now());
+        Ok(summary)
     }
 
     /// Where what is not flushed is found.

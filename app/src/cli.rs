@@ -127,11 +127,12 @@ pub(crate) enum Command {
     #[command(after_help = "Example:
   LEDGER_URL=postgres://pulse:pulse@127.0.0.1/pulse app migrate")]
     Migrate,
-    /// Publish made-up pulses, or the lines of a file, as load for tests and demonstrations.
+    /// Publish made-up pulses or webhooks, or the lines of a file, as load for tests and demonstrations.
     #[command(after_help = "Examples:
   app populate --to rabbitmq --total-messages 1000000 --workers-number 2 --buffer-size 1000
   app populate --to rabbitmq --total-messages 10000 --duplicates 10 --seed 7 --count-out expected.csv
   app populate --to rabbitmq --from january.ndjson.gz
+  app populate --to webhook --total-messages 5000 --buffer-size 500 --duplicates 10 --count-out expected.csv
   RABBITMQ_EXCHANGE=users app populate --to rabbitmq --format event --duplicates 10 --count-out expected.json
   KAFKA_BROKERS=127.0.0.1:9092 app populate --to kafka --format purchase --count-out expected.csv")]
     Populate(Populate),
@@ -227,9 +228,13 @@ pub(crate) struct Populate {
     #[arg(long)]
     pub(crate) to: Target,
 
-    /// The format of the messages.
-    #[arg(long, default_value = "pulse")]
-    pub(crate) format: Format,
+    /// The format of the messages [default: pulse, with --to webhook payment].
+    #[arg(long)]
+    pub(crate) format: Option<Format>,
+
+    /// With --to webhook: the API that takes them [default: http:// and HTTP_ADDR].
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
 
     /// How many messages to publish, repeated ones included [default: 10000, or the whole file].
     #[arg(long, value_name = "N")]
@@ -239,7 +244,7 @@ pub(crate) struct Populate {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) workers_number: u16,
 
-    /// How many messages each publisher has under way without a confirmation.
+    /// How many messages each publisher has under way without a confirmation: a burst of webhooks.
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) buffer_size: u32,
 
@@ -280,6 +285,16 @@ pub(crate) struct Populate {
     pub(crate) seed: Option<u64>,
 }
 
+impl Populate {
+    /// The format of the flag, or the one that the target takes.
+    pub(crate) fn format(&self) -> Format {
+        self.format.unwrap_or(match self.to {
+            Target::Rabbitmq | Target::Kafka => Format::Pulse,
+            Target::Webhook => Format::Payment,
+        })
+    }
+}
+
 /// Where `app populate` publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Target {
@@ -288,6 +303,8 @@ pub(crate) enum Target {
     /// The topic that KAFKA_* names. A message's key is the tenant of its first pulse (a trainer, a customer), and one
     /// publisher keeps the order within a key. In builds with the feature kafka.
     Kafka,
+    /// The webhooks of a running `app --api` or `app --standalone`, signed with WEBHOOK_SECRET.
+    Webhook,
 }
 
 /// What `app populate` publishes.
@@ -302,6 +319,8 @@ pub(crate) enum Format {
     Purchase,
     /// Tasks of customers, for PULSE_FORMAT=task. The --tenants are the customers; none repeats another one.
     Task,
+    /// Events of payments, for webhooks and for PULSE_FORMAT=payment. Their types are the --skus.
+    Payment,
 }
 
 /// `app mappings`.

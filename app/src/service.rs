@@ -1,10 +1,11 @@
 //! The modes: what runs until it is stopped.
 
 use crate::{
-    api,
+    api::{self, Api},
     backends::{Backends, lock_service},
     cli::Modes,
-    inbox,
+    clock, inbox,
+    overview::overview,
     settings::{Faults, Kafka, Settings, SourceKind, Stores, shown_url},
 };
 use anyhow::Context;
@@ -16,8 +17,9 @@ use application::{
 };
 use domain::AccumulatorId;
 use infrastructure::{
-    http::Credentials,
+    http::{Credentials, bind, serve_metrics},
     inbox::InboxSettings,
+    metrics::{MetricSources, Metrics},
     rabbitmq::{RabbitmqDeadLetters, RabbitmqSettings, RabbitmqSource},
 };
 use std::{fmt, sync::Arc, time::Duration};
@@ -51,16 +53,35 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
     };
     let (backends, accumulator) = opened;
     let mut tasks = JoinSet::new();
+    let tally = Arc::new(Tally::default());
+    let broker = settings.rabbitmq().filter(|_| settings.sources.contains(&SourceKind::Rabbitmq));
+    let overview = overview(&backends, broker);
+    let metrics = Arc::new(Metrics::new(MetricSources {
+        overview: overview.clone(),
+        tally: plan.works.then(|| Arc::clone(&tally)),
+        flushes: plan.flushes.then(|| Arc::clone(&backends.flushes)),
+        dependencies: vec![Arc::clone(&backends.dependency)],
+        version: env!("CARGO_PKG_VERSION"),
+        now: clock::now,
+    }));
+    if let Some(addr) = settings.http.metrics_addr {
+        let listener = bind(addr).await.context("METRICS_ADDR")?;
+        let (metrics, limits, stop) = (Arc::clone(&metrics), settings.http.limits, stop.clone());
+        tasks.spawn(async move {
+            serve_metrics(listener, metrics, limits, stop).await;
+            Ok(())
+        });
+    }
     if plan.serves {
         let credentials = match (plan.credentials, &backends.books.file) {
             (None, Some(file)) => api::own_credentials(&settings, file).await?,
             (credentials, _) => credentials.context("the API has no credentials")?,
         };
         let decoder = settings.decoder(&plan.stores.ledger);
-        let broker = settings.rabbitmq().filter(|_| settings.sources.contains(&SourceKind::Rabbitmq));
-        api::start(&settings, decoder, &backends, credentials, broker, stop.clone(), &mut tasks).await?;
+        let api = Api { decoder, credentials, broker, overview, metrics };
+        api::start(api, &settings, &backends, stop.clone(), &mut tasks).await?;
     }
-    let service = Arc::new(Service { backends, settings, stop });
+    let service = Arc::new(Service { backends, settings, tally, stop });
 
     // Without a source there is nothing to wait for, unless somebody asked for the end.
     if !plan.sources.is_empty() || modes.until_idle.is_some() {
@@ -269,22 +290,22 @@ fn inbox_route(backends: &Backends, decoder: Decoder, reading: InboxSettings) ->
 struct Service {
     backends: Backends,
     settings: Settings,
+    tally: Arc<Tally>,
     stop: CancellationToken,
 }
 
 impl Service {
     async fn work(self: Arc<Self>, routes: Vec<Route>, until_idle: Option<Duration>) -> anyhow::Result<()> {
-        let tally = Arc::new(Tally::default());
         let engine = IngestPulses {
             routes,
             sink: Arc::clone(&self.backends.sink),
             sink_name: self.backends.sink_name.to_owned(),
             shards: self.backends.shard_count,
             limits: Limits { until_idle, ..self.settings.limits() },
-            tally: Arc::clone(&tally),
+            tally: Arc::clone(&self.tally),
         };
         let result = engine.run(self.stop.clone()).await;
-        let done = tally.snapshot();
+        let done = self.tally.snapshot();
         info!(
             messages = done.messages,
             counted = done.counted,

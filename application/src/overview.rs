@@ -9,7 +9,7 @@ use crate::ports::{
     AccumulatorShards, Backlog, FlushRecord, GenerationStore, PortError, RefusedPulses, ShardCounts,
     UsageQueries,
 };
-use domain::{Shard, ShardCount};
+use domain::{Shard, ShardCount, Timestamp};
 use futures_util::{StreamExt, TryStreamExt, future::join_all, stream};
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -20,6 +20,7 @@ const SHARDS_AT_ONCE: usize = 32;
 const FLUSHES: u32 = 8;
 
 /// The use case.
+#[derive(Clone)]
 pub struct GatherOverview {
     /// What operators call the accumulator.
     pub accumulator: String,
@@ -78,6 +79,10 @@ pub struct Counting {
     pub counts: ShardCounts,
     /// How many pulses are counted, and not yet moved to the books and deleted.
     pub pending: u64,
+    /// How many sealed generations are not yet moved to the books and deleted.
+    pub sealed: u64,
+    /// When the oldest of them was sealed.
+    pub oldest_sealed_at: Option<Timestamp>,
 }
 
 impl GatherOverview {
@@ -112,12 +117,20 @@ impl GatherOverview {
     /// Nothing for a shard that was not made yet.
     async fn shard(&self, shard: Shard) -> Result<Counting, PortError> {
         let Some(state) = self.shards.inspect(shard).await? else { return Ok(Counting::default()) };
-        let mut pending = state.active.pulses;
+        let mut counting =
+            Counting { counts: state.counts, pending: state.active.pulses, ..Counting::default() };
         for generation in state.deleted + 1..state.generation {
-            let sealed = self.generations.sealed(shard, generation).await?;
-            pending = pending.saturating_add(sealed.map_or(0, |sealed| sealed.total.pulses));
+            // Absent where it was deleted meanwhile.
+            if let Some(sealed) = self.generations.sealed(shard, generation).await? {
+                counting = counting.plus(Counting {
+                    counts: ShardCounts::default(),
+                    pending: sealed.total.pulses,
+                    sealed: 1,
+                    oldest_sealed_at: Some(sealed.sealed_at),
+                });
+            }
         }
-        Ok(Counting { counts: state.counts, pending })
+        Ok(counting)
     }
 }
 
@@ -131,6 +144,8 @@ impl Counting {
                 anonymous: ours.anonymous.saturating_add(theirs.anonymous),
             },
             pending: self.pending.saturating_add(other.pending),
+            sealed: self.sealed.saturating_add(other.sealed),
+            oldest_sealed_at: self.oldest_sealed_at.into_iter().chain(other.oldest_sealed_at).min(),
         }
     }
 }

@@ -5,7 +5,10 @@
 use crate::ports::PortError;
 use backoff::{ExponentialBackoff, backoff::Backoff};
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::time::{Instant, sleep};
@@ -20,6 +23,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3);
 pub struct Dependency {
     name: String,
     away: Mutex<Away>,
+    retries: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -32,7 +36,7 @@ impl Dependency {
     /// Names the dependency as operators know it.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), away: Mutex::default() }
+        Self { name: name.into(), away: Mutex::default(), retries: AtomicU64::default() }
     }
 
     /// Makes the call until it succeeds or fails for good, waiting 50 ms to 3 s in between, each time half of that more
@@ -59,6 +63,7 @@ impl Dependency {
                 }
             };
             let (_, waits) = held.get_or_insert_with(|| (Held::new(self, &error), backoff()));
+            self.retries.fetch_add(1, Ordering::Relaxed);
             sleep(waits.next_backoff().unwrap_or(LONGEST_WAIT)).await;
         }
     }
@@ -67,6 +72,18 @@ impl Dependency {
     #[must_use]
     pub fn is_away(&self) -> bool {
         self.away().calls > 0
+    }
+
+    /// What operators call it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many calls have failed so far and were made again.
+    #[must_use]
+    pub fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
     }
 
     fn away(&self) -> MutexGuard<'_, Away> {
@@ -121,12 +138,13 @@ fn backoff() -> ExponentialBackoff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     #[tokio::test(start_paused = true)]
     async fn a_transient_fault_is_waited_out() {
         let (calls, start) = (AtomicU32::new(0), Instant::now());
-        let result = Dependency::new("test")
+        let dependency = Dependency::new("test");
+        let result = dependency
             .hold(|| async {
                 match calls.fetch_add(1, Ordering::Relaxed) {
                     0..20 => Err(PortError::transient("ask", "away")),
@@ -134,7 +152,7 @@ mod tests {
                 }
             })
             .await;
-        assert_eq!(result.ok(), Some(7));
+        assert_eq!((result.ok(), dependency.retries()), (Some(7), 20));
         let waited = start.elapsed();
         assert!(waited > Duration::from_secs(15) && waited < Duration::from_secs(90), "{waited:?}");
     }

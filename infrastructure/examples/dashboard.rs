@@ -19,6 +19,7 @@ use domain::{
 };
 use infrastructure::{
     http::{Credentials, Dashboard, HttpLimits, HttpPorts, HttpSettings, HttpState, bind, serve},
+    metrics::{MetricSources, Metrics},
     schedule::FlushSchedule,
     sqlite::{EmbeddedSettings, EmbeddedStore},
 };
@@ -150,6 +151,14 @@ async fn main() -> Result<()> {
         }),
         inbox: Arc::new(MockInbox::new()),
         keys: Arc::new(MockApiKeys::new()),
+        metrics: Arc::new(Metrics::new(MetricSources {
+            overview: gather.clone(),
+            tally: None,
+            flushes: None,
+            dependencies: Vec::new(),
+            version: "1",
+            now,
+        })),
         dashboard: Dashboard::new(gather, Some(FlushSchedule::parse("0 0 * * * *")?)),
         now,
     };

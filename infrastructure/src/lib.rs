@@ -8,6 +8,7 @@ pub mod inbox;
 pub mod json;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod metrics;
 mod positions;
 pub mod postgres;
 pub mod rabbitmq;

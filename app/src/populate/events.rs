@@ -1,6 +1,6 @@
 //! Made-up events of users, as the mapping `event` reads them.
 
-use super::generator::{Dice, Made, origin};
+use application::populate::{Dice, Made, origin};
 use domain::{Amount, HourWindow, ProductSku, Pulse, PulseIdentity, TenantId, UsageTotals, UsageUnit};
 use std::{collections::BTreeMap, io::Write};
 use uuid::{Builder, Uuid};

@@ -2,11 +2,15 @@
 
 use super::{
     events::EventRecipe,
-    generator::{Dice, Made, Recipe},
+    payments,
     shapes::{PurchaseRecipe, TaskRecipe},
 };
 use crate::ingest;
-use application::{decode::Decoder, ports::Delivery};
+use application::{
+    decode::Decoder,
+    populate::{Dice, Made, Recipe},
+    ports::Delivery,
+};
 use domain::{AccumulatorId, IdentityKey, Pulse, PulseDigest, Timestamp};
 use infrastructure::{file::FileSource, rabbitmq::OutgoingMessage};
 use std::{
@@ -67,6 +71,8 @@ pub(super) enum Making {
     Purchases(PurchaseRecipe),
     /// Tasks of customers.
     Tasks(TaskRecipe),
+    /// Events of payments.
+    Payments(Recipe),
 }
 
 /// Made-up messages.
@@ -89,6 +95,7 @@ impl MadeLoad {
                 Making::Pulses(recipe) => (recipe.message(number), None),
                 Making::Purchases(recipe) => (recipe.message(number), None),
                 Making::Tasks(recipe) => (recipe.message(number, now), None),
+                Making::Payments(recipe) => (payments::message(&recipe, number), None),
                 Making::Events(recipe) => {
                     let (made, routing_key) = recipe.message(number);
                     (made, Some(routing_key))

@@ -1,9 +1,9 @@
 //! `app populate`: load for tests and demonstrations.
 
-mod broker;
 mod events;
-mod generator;
 mod load;
+mod outlet;
+mod payments;
 mod shapes;
 
 use crate::{
@@ -15,14 +15,14 @@ use crate::{
 use anyhow::Context;
 use application::{
     decode::{self, Decoder},
+    populate::Recipe,
     retry::Dependency,
 };
-use broker::Broker;
 use domain::UsageTotals;
 use events::EventRecipe;
-use generator::Recipe;
 use indicatif::ProgressBar;
 use load::{Chunk, FileLoad, Load, MadeLoad, Making};
+use outlet::Outlet;
 use shapes::{PurchaseRecipe, TaskRecipe};
 use std::{
     fs::File,
@@ -45,7 +45,7 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let decoder = decoder(&arguments, settings).map_err(Faults::from)?;
-    let broker = Broker::find(&arguments, settings, decoder.clone()).map_err(Faults::from)?;
+    let outlet = Outlet::find(&arguments, settings, decoder.clone()).map_err(Faults::from)?;
     let seed = arguments.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0);
     let load = Arc::new(match &arguments.from {
         Some(file) => Load::File(Box::new(FileLoad::new(
@@ -60,10 +60,10 @@ pub(crate) async fn run(
             arguments.total_messages.unwrap_or(MESSAGES_DEFAULT),
         )),
     });
-    let publishers = broker.publishers(arguments.workers_number);
+    let publishers = outlet.publishers(arguments.workers_number);
     let job = Arc::new(Job {
-        dependency: Dependency::new(broker.name()),
-        broker,
+        dependency: Dependency::new(outlet.name()),
+        outlet,
         bar: progress::messages(load.total()),
         load,
         buffer: usize::try_from(arguments.buffer_size)?,
@@ -75,7 +75,7 @@ pub(crate) async fn run(
     job.bar.finish_and_clear();
     let Published { messages, totals } = done?;
     if let Some(file) = &arguments.count_out {
-        write_totals(file, totals, arguments.format)
+        write_totals(file, totals, arguments.format())
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
     let seconds = start.elapsed().as_secs_f64();
@@ -92,9 +92,10 @@ pub(crate) async fn run(
 
 /// What reads the messages of the format; that of the settings reads pulses of a file.
 fn decoder(arguments: &Populate, settings: &Settings) -> Result<Decoder, Fault> {
-    let mapping = match arguments.format {
+    let mapping = match arguments.format() {
         Format::Pulse => None,
         Format::Event => Some("event"),
+        Format::Payment => Some("payment"),
         Format::Purchase => Some("purchase"),
         Format::Task => Some("task"),
     };
@@ -113,8 +114,10 @@ fn decoder(arguments: &Populate, settings: &Settings) -> Result<Decoder, Fault> 
 
 fn making(arguments: &Populate, seed: u64) -> Making {
     let &Populate { tenants, skus, start, hours, items_per_message: items, duplicates, .. } = arguments;
-    match arguments.format {
-        Format::Pulse => Making::Pulses(Recipe { seed, tenants, skus, start, hours, items, duplicates }),
+    let recipe = Recipe { seed, tenants, skus, start, hours, items, duplicates };
+    match arguments.format() {
+        Format::Pulse => Making::Pulses(recipe),
+        Format::Payment => Making::Payments(recipe),
         Format::Event => Making::Events(EventRecipe { seed, users: tenants, duplicates }),
         Format::Purchase => {
             let (trainers, trainings) = (tenants, skus);
@@ -126,7 +129,7 @@ fn making(arguments: &Populate, seed: u64) -> Making {
 
 /// What all publishers share.
 struct Job {
-    broker: Broker,
+    outlet: Outlet,
     load: Arc<Load>,
     buffer: usize,
     counts: bool,
@@ -161,20 +164,21 @@ async fn publish_all(job: &Arc<Job>, publishers: u16) -> anyhow::Result<Publishe
 /// Publishes with a connection of its own until there is nothing left, or until the program is to stop.
 async fn publish(job: Arc<Job>) -> anyhow::Result<Published> {
     let work = async {
-        let publisher = job.dependency.hold(|| job.broker.connect()).await?;
+        let publisher = job.dependency.hold(|| job.outlet.connect()).await?;
         let mut published = Published::default();
         while !job.stop.is_cancelled() {
             let Some(Chunk { messages, fresh }) = job.load.next(job.buffer, clock::now()).await? else {
                 break;
             };
-            job.dependency.hold(|| publisher.publish(messages.clone())).await?;
-            published.messages += messages.len() as u64;
+            let count = messages.len() as u64;
+            publisher.publish(messages, &job.dependency).await?;
+            published.messages += count;
             if job.counts {
                 for pulse in &fresh {
                     published.totals.add(pulse);
                 }
             }
-            job.bar.inc(messages.len() as u64);
+            job.bar.inc(count);
         }
         publisher.close().await?;
         Ok(published)
@@ -183,7 +187,7 @@ async fn publish(job: Arc<Job>) -> anyhow::Result<Published> {
         biased;
         published = work => published,
         () = ingest::give_up(&job.stop, &job.dependency) => {
-            anyhow::bail!("stopped while {} was away: what was published is not known", job.broker.name())
+            anyhow::bail!("stopped while {} was away: what was published is not known", job.outlet.name())
         }
     }
 }
@@ -193,7 +197,7 @@ fn write_totals(file: &Path, totals: UsageTotals, format: Format) -> anyhow::Res
     let unfinished = file.with_added_extension("unfinished");
     let out = BufWriter::new(File::create(&unfinished)?);
     match format {
-        Format::Pulse | Format::Purchase | Format::Task => {
+        Format::Pulse | Format::Payment | Format::Purchase | Format::Task => {
             let mut out = Renderer::new(out, Layout::Csv, false)?;
             for (key, total) in totals {
                 out.row(&key, total, Status::Billed)?;

@@ -1,6 +1,6 @@
 //! Made-up purchases and tasks, as the mappings `purchase` and `task` read them.
 
-use super::generator::{Dice, Made, origin};
+use application::populate::{Dice, Made, origin};
 use chrono::{DateTime, SecondsFormat};
 use domain::{Amount, HourWindow, ProductSku, Pulse, PulseIdentity, TenantId, Timestamp, UsageUnit};
 use serde_json::json;

@@ -21,6 +21,8 @@ pub(crate) struct Http {
     pub(crate) jwt_secret: Option<SecretString>,
     /// The key that webhooks are signed with.
     pub(crate) webhook_secret: Option<SecretString>,
+    /// Where the metrics of any mode are served, beside the API.
+    pub(crate) metrics_addr: Option<SocketAddr>,
     /// The bounds; the drain timeout comes from another setting.
     pub(crate) limits: HttpLimits,
 }
@@ -36,6 +38,7 @@ impl Http {
             password: reader.optional("API_PASSWORD", secret(1)),
             jwt_secret: reader.optional("JWT_SECRET", secret(Credentials::SECRET_BYTES_MIN)),
             webhook_secret: reader.optional("WEBHOOK_SECRET", secret(1)),
+            metrics_addr: reader.optional("METRICS_ADDR", |text| text.parse().ok()),
             limits: HttpLimits {
                 body_max: reader.required("HTTP_BODY_MAX", number(1_024..=1 << 30)),
                 headers_max: reader.required("HTTP_HEADERS_MAX", number(8_192..=1 << 20)),

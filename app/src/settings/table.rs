@@ -413,6 +413,15 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         doc: "Where the API listens. It speaks plain HTTP: put a proxy with TLS in front of it where others reach it.",
     },
     Definition {
+        name: "METRICS_ADDR",
+        group: HTTP,
+        default: None,
+        allowed: "an address and a port, such as 127.0.0.1:9464 or 0.0.0.0:9464",
+        example: "127.0.0.1:9464",
+        secret: false,
+        doc: "Where `/metrics` is answered without a login, for modes without the API, which has it too (docs/telemetry.md).",
+    },
+    Definition {
         name: "API_USERNAME",
         group: HTTP,
         default: Some("admin"),

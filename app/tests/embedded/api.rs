@@ -16,17 +16,27 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn start(folder: &Folder, name: &str) -> Self {
-        let service = folder.start(name, &["--standalone", "--log-format", "json"], &[]);
-        service.wait_for_log("listening");
+        Self::start_with(folder, name, &[])
+    }
+
+    pub(crate) fn start_with(folder: &Folder, name: &str, settings: &[(&str, &str)]) -> Self {
+        let service = folder.start(name, &["--standalone", "--log-format", "json"], settings);
+        Self::of(service, "listening")
+    }
+
+    /// What a service listens on that says so in its log with these words.
+    pub(crate) fn of(service: Running, words: &str) -> Self {
+        let words = format!("\"{words}\"");
+        service.wait_for_log(&words);
         let log = service.log();
-        let line = log.lines().find(|line| line.contains("\"listening\"")).unwrap();
+        let line = log.lines().find(|line| line.contains(&words)).unwrap();
         let line: Value = serde_json::from_str(line).unwrap();
         let addr = line["addr"].as_str().or(line["fields"]["addr"].as_str()).unwrap().to_owned();
         Self { service, addr }
     }
 
     /// The status and the body of an answer, as JSON where it is.
-    fn call(&self, method: &str, path: &str, token: &str, body: &str) -> (u16, Value) {
+    pub(crate) fn call(&self, method: &str, path: &str, token: &str, body: &str) -> (u16, Value) {
         let mut stream = TcpStream::connect(&self.addr).unwrap();
         let length = body.len();
         write!(
@@ -152,7 +162,9 @@ fn webhooks_of_payments_are_counted_once() {
 #[test]
 fn what_was_answered_for_survives_a_kill_and_repetitions_count_once() {
     let folder = Folder::new();
-    let mut api = Api::start(&folder, "service.log");
+    // What the killed service had claimed waits for this long.
+    let lease = [("INBOX_LEASE", "1s")];
+    let mut api = Api::start_with(&folder, "service.log", &lease);
     let token = api.log_in(&password(&api.service).unwrap());
     let post = |api: &Api, poster: usize| {
         let batch: Vec<String> = (0..10).map(|item| pulse(poster * 10 + item, "0.1")).collect();
@@ -165,9 +177,63 @@ fn what_was_answered_for_survives_a_kill_and_repetitions_count_once() {
         }
     });
     api.service.kill();
-    let again = Api::start(&folder, "again.log");
+    let again = Api::start_with(&folder, "again.log", &lease);
     for poster in 0..40 {
         assert_eq!(post(&again, poster), 202);
     }
-    wait_until("everything is counted", || folder.succeed(&["usage", "--csv"]).contains(",40,400"));
+    // What was counted before the kill is billed at the next start already: only the books have one row.
+    wait_until("everything is counted", || folder.billed().contains(",40,400"));
+}
+
+#[test]
+fn made_up_pulses_go_the_way_of_all_others_and_add_up() {
+    let folder = Folder::new();
+    let mut api = Api::start(&folder, "service.log");
+    let token = api.log_in(&password(&api.service).unwrap());
+    let path = "/api/v1/pulses/populate";
+    let (status, run) =
+        api.call("POST", path, &token, r#"{"total_messages":2500,"workers_number":3,"buffer_size":100}"#);
+    assert_eq!(status, 202, "{run}");
+    let path = format!("{path}/{}", run["id"].as_str().unwrap());
+    let progress = || api.call("GET", &path, &token, "").1;
+    wait_until("it is done", || progress()["state"] == "done");
+    assert_eq!(progress()["published"], 2_500);
+    let counted = || {
+        let usage = folder.succeed(&["usage", "--csv"]);
+        let counts = usage.lines().skip(1).map(|row| row.split(',').nth(5).unwrap().parse::<u64>().unwrap());
+        counts.sum::<u64>()
+    };
+    wait_until("all are counted", || counted() == 2_500);
+    let long = api.call("POST", "/api/v1/pulses/populate", &token, r#"{"total_messages":1000000}"#);
+    assert_eq!(long.0, 202);
+    assert_eq!(api.service.terminate(), Some(0), "a run does not outlive the service: {}", api.service.log());
+    assert!(api.service.log().contains("the service was stopped"));
+}
+
+#[test]
+fn bursts_of_made_up_webhooks_come_to_what_was_written_down() {
+    let folder = Folder::new();
+    let secret = ("WEBHOOK_SECRET", "shared with the sender");
+    let api = Api::start_with(&folder, "service.log", &[secret]);
+    let url = format!("http://{}", api.addr);
+    let mut arguments =
+        vec!["populate", "--to", "webhook", "--url", &url, "--total-messages", "2000", "--seed", "7"];
+    arguments.extend(["--duplicates", "10", "--workers-number", "3", "--buffer-size", "200", "--hours", "3"]);
+    let unsigned = folder.run_with(&arguments, &[], "");
+    assert_eq!(unsigned.code, Some(1), "{unsigned:?}");
+    assert!(unsigned.errors.contains("401"), "{unsigned:?}");
+    arguments.extend(["--count-out", "expected.csv"]);
+    for _ in 0..2 {
+        let ran = folder.run_with(&arguments, &[secret], "");
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert!(ran.out.starts_with("2000 messages published and confirmed"), "{ran:?}");
+    }
+    let expected = std::fs::read_to_string(folder.path("expected.csv")).unwrap();
+    let pulses = |csv: &str| {
+        let counts = csv.lines().skip(1).map(|row| row.split(',').nth(5).unwrap().parse::<u64>().unwrap());
+        counts.sum::<u64>()
+    };
+    assert!((1_700..1_900).contains(&pulses(&expected)), "{expected}");
+    wait_until("all are counted", || pulses(&folder.succeed(&["usage", "--csv"])) == pulses(&expected));
+    assert_eq!(folder.billed(), expected);
 }

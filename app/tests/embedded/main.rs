@@ -7,6 +7,8 @@ mod inbox;
 mod ingesting;
 mod json_ledger;
 #[cfg(feature = "servers")]
+mod metrics;
+#[cfg(feature = "servers")]
 mod openapi;
 mod standalone;
 mod usage_and_settings;

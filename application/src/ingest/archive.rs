@@ -43,7 +43,7 @@ impl ArchiveEvents {
     pub async fn run(self, stop: CancellationToken) -> Result<(), IngestError> {
         let writer = ArchiveWriter {
             archive: self.archive,
-            dependency: Dependency::new(self.archive_name),
+            dependency: self.tally.depends_on(self.archive_name),
             run: self.run,
         };
         let engine = Engine {
@@ -60,7 +60,7 @@ impl ArchiveEvents {
 
 struct ArchiveWriter {
     archive: Arc<dyn EventArchive>,
-    dependency: Dependency,
+    dependency: Arc<Dependency>,
     run: [u8; 16],
 }
 

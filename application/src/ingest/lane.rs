@@ -114,8 +114,9 @@ impl<E: Effect> Lane<E> {
         let mut waiting = VecDeque::new();
         while self.fill(&mut waiting).await {
             let (items, origins) = self.next_batch(&mut waiting);
+            let start = Instant::now();
             let (items, outcomes) = self.writer.apply(items, &origins).await?;
-            self.tally.applied::<E>(&items, &origins, &outcomes);
+            self.tally.applied::<E>(&items, &origins, &outcomes, start.elapsed());
             self.room.add_permits(origins.len());
             let mut conflicts = Vec::new();
             finish_all(origins.into_iter().zip(outcomes).filter_map(|(origin, outcome)| match outcome {

@@ -162,7 +162,7 @@ impl IngestPulses {
     /// # Errors
     /// See [`IngestError`]. Whatever the error, nothing was settled that is not durable.
     pub async fn run(self, stop: CancellationToken) -> Result<(), IngestError> {
-        let dependency = Arc::new(Dependency::new(&self.sink_name));
+        let dependency = self.tally.depends_on(&self.sink_name);
         let writer = |shard| Arc::new(ShardWriter::new(shard, &self.sink, &dependency));
         let engine = Engine {
             writers: self.shards.shards().map(writer).collect(),
@@ -259,7 +259,7 @@ impl<E: Effect> Engine<E> {
         work: &mut Work,
         settlers: &mut Work,
     ) -> RunningRoute {
-        let dependency = Arc::new(Dependency::new(&route.name));
+        let dependency = self.tally.depends_on(&route.name);
         let unsettled = Arc::new(Unsettled::default());
         let opened = CancellationToken::new();
         let (refuse, refused) = mpsc::channel(Refusals::QUEUE);
@@ -267,7 +267,7 @@ impl<E: Effect> Engine<E> {
             Refusals {
                 source_name: route.name.clone(),
                 dead_letters: Arc::clone(&route.dead_letters),
-                dependency: Dependency::new(format!("dead letters of {}", route.name)),
+                dependency: self.tally.depends_on(format!("dead letters of {}", route.name)),
                 tally: Arc::clone(&self.tally),
                 refused,
             }

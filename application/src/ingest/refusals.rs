@@ -21,7 +21,7 @@ pub(super) struct Refused {
 pub(super) struct Refusals {
     pub(super) source_name: String,
     pub(super) dead_letters: Arc<dyn DeadLetters>,
-    pub(super) dependency: Dependency,
+    pub(super) dependency: Arc<Dependency>,
     pub(super) tally: Arc<Tally>,
     pub(super) refused: mpsc::Receiver<Refused>,
 }

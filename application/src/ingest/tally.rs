@@ -1,16 +1,29 @@
 //! What the engine has done, counted per batch.
 
 use super::{effect::Effect, in_flight::Origin};
-use crate::ports::Outcome;
+use crate::{
+    histogram::{Histogram, HistogramSnapshot},
+    ports::Outcome,
+    retry::Dependency,
+};
 use domain::Reason;
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 use tokio::time::Instant;
+
+/// Upper bounds of the sizes of batches, in pulses.
+const SIZES: &[u64] = &[1, 10, 50, 100, 250, 500, 1_000, 2_000, 4_000];
+/// Upper bounds of how long batches take, in microseconds.
+const MICROS: &[u64] = &[
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000,
+    30_000_000,
+];
 
 /// Running counts of one run of the engine; they begin at zero with it and are no part of the books.
 #[derive(Debug)]
@@ -21,6 +34,10 @@ pub struct Tally {
     anonymous: AtomicU64,
     rejected: Mutex<BTreeMap<Reason, u64>>,
     last_received: Mutex<Instant>,
+    batch_sizes: Histogram,
+    apply_micros: Histogram,
+    /// One for each part of the world that the engine calls.
+    dependencies: Mutex<Vec<Arc<Dependency>>>,
 }
 
 /// The counts of one moment.
@@ -36,6 +53,12 @@ pub struct TallySnapshot {
     pub anonymous: u64,
     /// Pulses, or whole messages, that were refused and whose dead letter is confirmed, by reason.
     pub rejected: BTreeMap<Reason, u64>,
+    /// How many pulses each batch held that was applied.
+    pub batch_sizes: HistogramSnapshot,
+    /// How long each of them took to become durable, in microseconds, waiting for the sink included.
+    pub apply_micros: HistogramSnapshot,
+    /// How many calls were made again, by the name of what was away.
+    pub retries: BTreeMap<String, u64>,
 }
 
 impl TallySnapshot {
@@ -55,6 +78,9 @@ impl Default for Tally {
             anonymous: AtomicU64::default(),
             rejected: Mutex::default(),
             last_received: Mutex::new(Instant::now()),
+            batch_sizes: Histogram::new(SIZES),
+            apply_micros: Histogram::new(MICROS),
+            dependencies: Mutex::default(),
         }
     }
 }
@@ -66,13 +92,28 @@ impl Tally {
     /// Never: no holder of its locks can panic.
     #[must_use]
     pub fn snapshot(&self) -> TallySnapshot {
+        let mut retries = BTreeMap::new();
+        for dependency in self.dependencies.lock().expect("no holder of this lock can panic").iter() {
+            *retries.entry(dependency.name().to_owned()).or_default() += dependency.retries();
+        }
         TallySnapshot {
             messages: self.messages.load(Ordering::Relaxed),
             counted: self.counted.load(Ordering::Relaxed),
             duplicates: self.duplicates.load(Ordering::Relaxed),
             anonymous: self.anonymous.load(Ordering::Relaxed),
             rejected: self.rejected.lock().expect("no holder of this lock can panic").clone(),
+            batch_sizes: self.batch_sizes.snapshot(),
+            apply_micros: self.apply_micros.snapshot(),
+            retries,
         }
+    }
+
+    /// A part of the world that the engine calls from now on.
+    pub(super) fn depends_on(&self, name: impl Into<String>) -> Arc<Dependency> {
+        let dependency = Arc::new(Dependency::new(name));
+        let mut dependencies = self.dependencies.lock().expect("no holder of this lock can panic");
+        dependencies.push(Arc::clone(&dependency));
+        dependency
     }
 
     pub(super) fn received(&self, messages: usize) {
@@ -84,7 +125,16 @@ impl Tally {
         *self.last_received.lock().expect("no holder of this lock can panic")
     }
 
-    pub(super) fn applied<E: Effect>(&self, items: &[E::Item], origins: &[Origin], outcomes: &[Outcome]) {
+    /// A batch is durable, after so long.
+    pub(super) fn applied<E: Effect>(
+        &self,
+        items: &[E::Item],
+        origins: &[Origin],
+        outcomes: &[Outcome],
+        took: Duration,
+    ) {
+        self.batch_sizes.add(items.len() as u64);
+        self.apply_micros.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         let of = |outcome| outcomes.iter().filter(|other| **other == outcome).count() as u64;
         let anonymous =
             items.iter().zip(origins).filter(|(item, origin)| E::is_anonymous(item, origin)).count();

@@ -333,6 +333,12 @@ async fn bad_items_go_to_the_dead_letters_with_their_bytes_and_the_good_ones_cou
     assert_ne!(letters[0].id, letters[2].id);
     let tally = running.tally.snapshot();
     assert_eq!((tally.counted, tally.rejected_total(), tally.messages), (4, 3, 3));
+    assert_eq!((tally.batch_sizes.sum, tally.apply_micros.buckets.iter().sum::<u64>() > 0), (4, true));
+    assert!(
+        !tally.retries.is_empty() && tally.retries.values().all(|tries| *tries == 0),
+        "{:?}",
+        tally.retries
+    );
     assert_eq!(running.settled_up_to(), Some(3));
     running.end().await.unwrap();
 }

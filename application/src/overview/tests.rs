@@ -86,7 +86,10 @@ async fn everything_is_shown() {
     backlog.expect_waiting().returning(|| Ok(12));
     let overview = gather(queries, vec![("queue".to_owned(), Arc::new(backlog))]).await;
     let counts = ShardCounts { counted: 2, duplicates: 1, anonymous: 0 };
-    assert_eq!(overview.counting.answer, Ok(Counting { counts, pending: 2 }));
+    assert_eq!(
+        overview.counting.answer,
+        Ok(Counting { counts, pending: 2, sealed: 1, oldest_sealed_at: Some(NOW) })
+    );
     assert_eq!(overview.flushes.answer, Ok(vec![flush()]));
     assert_eq!((overview.waiting_total(), overview.rejected_total()), (Some(12), Some(4)));
     let health: Vec<_> = overview.health().collect();

@@ -3,7 +3,7 @@
 use super::{
     HttpState, Problem, auth, dashboard,
     docs::{self, Description},
-    health, keys, login,
+    health, keys, login, metrics, populate,
     problem::MEDIA_TYPE,
     pulses, totals, usage, webhooks,
 };
@@ -62,9 +62,15 @@ pub(super) fn api(state: &HttpState) -> OpenApiRouter<HttpState> {
         .routes(routes!(webhooks::take))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
+        .routes(routes!(metrics::metrics))
+        .layer(DefaultBodyLimit::max(SMALL_BODY_MAX));
+    let populate = OpenApiRouter::new()
+        .routes(routes!(populate::start))
+        .routes(routes!(populate::progress))
         .layer(DefaultBodyLimit::max(SMALL_BODY_MAX));
     let ingest = OpenApiRouter::new()
         .routes(routes!(pulses::post))
+        .merge(populate)
         .route_layer(from_fn_with_state(state.clone(), auth::ingest));
     let read = OpenApiRouter::new()
         .routes(routes!(totals::list))

@@ -1,6 +1,7 @@
 //! Accepts connections, within limits, and ends gracefully.
 
-use super::{HttpLimits, HttpState, router::router};
+use super::{HttpLimits, HttpState, metrics, router::router};
+use crate::metrics::Metrics;
 use application::ports::PortError;
 use axum::{Router, extract::ConnectInfo};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
@@ -10,6 +11,7 @@ use hyper_util::{
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
+    join,
     net::{TcpListener, TcpStream},
     select,
     sync::Semaphore,
@@ -30,21 +32,38 @@ const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
 /// # Errors
 /// Permanent where the address is in use or not ours.
 pub async fn bind(addr: SocketAddr) -> Result<TcpListener, PortError> {
-    TcpListener::bind(addr)
-        .await
-        .map_err(|error| PortError::permanent("listen on HTTP_ADDR", format!("{addr}: {error}")))
+    TcpListener::bind(addr).await.map_err(|error| PortError::permanent("listen", format!("{addr}: {error}")))
 }
 
 /// Answers requests until `stop`; then finishes those that have begun, within the drain timeout.
 pub async fn serve(listener: TcpListener, state: HttpState, stop: CancellationToken) {
-    let limits = state.settings.limits;
-    let app = router(state);
-    let places = Arc::new(Semaphore::new(limits.connections_max));
-    let graceful = GracefulShutdown::new();
-    let mut connections = JoinSet::new();
     if let Ok(addr) = listener.local_addr() {
         info!(%addr, "listening");
     }
+    let (app, limits) = (router(state.clone()), state.settings.limits);
+    join!(answer(listener, app, limits, &stop), async {
+        stop.cancelled().await;
+        state.populate.stop().await;
+    });
+}
+
+/// Answers requests for `/metrics`, and no others, until `stop`; then ends as [`serve`] does.
+pub async fn serve_metrics(
+    listener: TcpListener,
+    metrics: Arc<Metrics>,
+    limits: HttpLimits,
+    stop: CancellationToken,
+) {
+    if let Ok(addr) = listener.local_addr() {
+        info!(%addr, "metrics can be asked for");
+    }
+    answer(listener, metrics::router(metrics), limits, &stop).await;
+}
+
+async fn answer(listener: TcpListener, app: Router, limits: HttpLimits, stop: &CancellationToken) {
+    let places = Arc::new(Semaphore::new(limits.connections_max));
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
     loop {
         let place = select! {
             () = stop.cancelled() => break,

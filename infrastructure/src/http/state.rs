@@ -1,8 +1,10 @@
 //! What every handler can reach.
 
 use super::{HttpSettings, auth::Authority, dashboard::Dashboard};
+use crate::metrics::Metrics;
 use application::{
     decode::Decoder,
+    populate::PopulateRuns,
     ports::{ApiKeys, Inbox, PortError, PulseIntake, UsageQueries},
     report_usage::PendingUsage,
 };
@@ -24,6 +26,8 @@ pub struct HttpPorts {
     pub inbox: Arc<dyn Inbox>,
     /// Keeps the keys of services.
     pub keys: Arc<dyn ApiKeys>,
+    /// What Prometheus is told.
+    pub metrics: Arc<Metrics>,
     /// What the pages for people look at.
     pub dashboard: Dashboard,
     /// The clock.
@@ -42,6 +46,8 @@ pub struct Shared {
     pub ports: HttpPorts,
     /// Who may do what.
     pub authority: Authority,
+    /// Runs of made-up pulses; whoever serves stops them.
+    pub(super) populate: PopulateRuns,
     /// Places for bodies of pulses.
     pub(super) ingests: Arc<Semaphore>,
 }
@@ -54,7 +60,8 @@ impl HttpState {
     pub fn new(settings: HttpSettings, ports: HttpPorts) -> Result<Self, PortError> {
         let authority = Authority::new(&settings.credentials)?;
         let ingests = Arc::new(Semaphore::new(settings.limits.ingests_max));
-        Ok(Self(Arc::new(Shared { settings, ports, authority, ingests })))
+        let populate = PopulateRuns::new(ports.decoder.clone(), Arc::clone(&ports.intake), ports.now);
+        Ok(Self(Arc::new(Shared { settings, ports, authority, populate, ingests })))
     }
 }
 

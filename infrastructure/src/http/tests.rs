@@ -5,6 +5,7 @@ use super::{
     docs::operations,
     router::{api, router},
 };
+use crate::metrics::{MetricSources, Metrics};
 use application::{
     api_keys::{NewKey, RANDOM_BYTES},
     decode::Decoder,
@@ -68,9 +69,21 @@ fn ports() -> HttpPorts {
         }),
         inbox: Arc::new(inbox),
         keys: Arc::new(keys),
+        metrics: metrics(),
         dashboard: Dashboard::new(overview(), None),
         now: || NOW,
     }
+}
+
+fn metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::new(MetricSources {
+        overview: overview(),
+        tally: None,
+        flushes: None,
+        dependencies: Vec::new(),
+        version: "1",
+        now: || NOW,
+    }))
 }
 
 /// Of one shard that was not made.
@@ -176,7 +189,7 @@ async fn every_route_that_is_not_public_asks_who_it_is_and_what_he_may() {
         }
     }
     open.sort();
-    assert_eq!(open, ["/api/v1/login", "/healthz", "/readyz", "/webhooks/{source}"]);
+    assert_eq!(open, ["/api/v1/login", "/healthz", "/metrics", "/readyz", "/webhooks/{source}"]);
     assert!(guarded >= 9, "{guarded}");
 }
 
@@ -187,6 +200,9 @@ async fn who_may_gets_an_answer() {
     for (method, path, token, body, wanted) in [
         ("POST", "/api/v1/pulses", &ingest, PULSE, 202),
         ("POST", "/api/v1/pulses", &user, PULSE, 202),
+        ("POST", "/api/v1/pulses/populate", &ingest, r#"{"total_messages":1}"#, 202),
+        ("GET", "/api/v1/pulses/populate/none", &ingest, "", 404),
+        ("GET", "/api/v1/pulses/populate", &ingest, "", 405),
         ("GET", "/api/v1/pulses", &read, "", 200),
         ("GET", "/api/v1/pulses?page=2&limit=1000&pending=true&from=2026-01-01", &user, "", 200),
         ("GET", "/api/v1/pulses?page=0", &read, "", 422),
@@ -430,19 +446,65 @@ async fn who_is_not_ready_says_which_part_is_away() {
 #[tokio::test]
 async fn an_inbox_is_stuck_where_what_is_due_waits_and_nothing_is_done() {
     const AGO: fn(i64) -> Option<Timestamp> = |seconds| Some(Timestamp::new(NOW.seconds() - seconds, 0));
-    fn depth(oldest: Option<Timestamp>, last_done: Option<Timestamp>) -> Result<InboxDepth, PortError> {
-        Ok(InboxDepth { oldest, last_done, ..InboxDepth::default() })
+    fn depth(oldest: Option<Timestamp>, last_done: Option<Timestamp>) -> InboxDepth {
+        InboxDepth { oldest, last_done, ..InboxDepth::default() }
     }
     for (state, told) in [
-        ("up", readiness(|| depth(None, None)).await),
-        ("up", readiness(|| depth(AGO(59), AGO(1_000))).await),
-        ("up", readiness(|| depth(AGO(1_000), AGO(59))).await),
-        ("stuck", readiness(|| depth(AGO(61), AGO(61))).await),
-        ("stuck", readiness(|| depth(AGO(61), None)).await),
+        ("up", readiness(|| Ok(depth(None, None))).await),
+        ("up", readiness(|| Ok(depth(AGO(59), AGO(1_000)))).await),
+        ("up", readiness(|| Ok(depth(AGO(1_000), AGO(59)))).await),
+        ("stuck", readiness(|| Ok(depth(AGO(61), AGO(61)))).await),
+        ("stuck", readiness(|| Ok(depth(AGO(61), None))).await),
     ] {
         let ready = told.status() == StatusCode::OK;
         let told = value(told).await;
         assert_eq!(told["dependencies"][3], json!({"name": "inbox", "state": state}));
         assert_eq!(ready, state == "up");
     }
+}
+
+#[tokio::test]
+async fn a_run_of_made_up_pulses_is_bounded_and_tells_its_progress() {
+    let service = service();
+    let token = key(Scope::Ingest).text;
+    let start = async |body: &str| {
+        answer(&service, request("POST", "/api/v1/pulses/populate", Some(&token), body.to_owned())).await
+    };
+    for (body, field) in [
+        (r"{}", "total_messages"),
+        (r#"{"total_messages":0}"#, "total_messages"),
+        (r#"{"total_messages":1000001}"#, "total_messages"),
+        (r#"{"total_messages":-1}"#, "total_messages"),
+        (r#"{"total_messages":"many"}"#, "total_messages"),
+        (r#"{"total_messages":1,"workers_number":17}"#, "workers_number"),
+        (r#"{"total_messages":1,"workers_number":0}"#, "workers_number"),
+        (r#"{"total_messages":1,"buffer_size":1001}"#, "buffer_size"),
+        (r#"{"total_messages":1,"buffer_size":1.5}"#, "buffer_size"),
+    ] {
+        let refused = start(body).await;
+        assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY, "{body}");
+        assert_eq!(value(refused).await["field"], field, "{body}");
+    }
+    let begun = start(r#"{"total_messages":250,"workers_number":2,"buffer_size":100}"#).await;
+    assert_eq!(begun.status(), StatusCode::ACCEPTED);
+    let location = begun.headers()[header::LOCATION].to_str().unwrap().to_owned();
+    let begun = value(begun).await;
+    assert_eq!(location, format!("/api/v1/pulses/populate/{}", begun["id"].as_str().unwrap()));
+    assert_eq!(
+        (&begun["state"], &begun["total"], &begun["ended_at"]),
+        (&json!("running"), &json!(250), &json!(null))
+    );
+    let busy = start(r#"{"total_messages":1}"#).await;
+    assert_eq!(busy.status(), StatusCode::TOO_MANY_REQUESTS, "the first has not had a chance to run");
+    assert!(busy.headers().contains_key(header::RETRY_AFTER));
+    let done = loop {
+        tokio::task::yield_now().await;
+        let progress = value(answer(&service, request("GET", &location, Some(&token), "")).await).await;
+        if progress["state"] != "running" {
+            break progress;
+        }
+    };
+    assert_eq!((&done["state"], &done["published"]), (&json!("done"), &json!(250)), "{done}");
+    assert!(done["ended_at"].is_string() && done["rate"].is_u64());
+    assert_eq!(start(r#"{"total_messages":1}"#).await.status(), StatusCode::ACCEPTED);
 }

@@ -141,5 +141,6 @@ fn starter() -> mpsc::Sender<Job> {
 }
 pub mod clickhouse;
 pub mod postgres;
+pub mod promtool;
 pub mod rabbitmq;
 pub mod redis;

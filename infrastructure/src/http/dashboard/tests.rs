@@ -2,6 +2,7 @@
 
 use super::super::{Credentials, HttpLimits, HttpPorts, HttpSettings, router::router};
 use super::*;
+use crate::metrics::{MetricSources, Metrics};
 use application::{
     decode::Decoder,
     fakes::{accumulator::MemoryAccumulator, ledger::MemoryLedger},
@@ -82,6 +83,14 @@ fn state() -> HttpState {
         }),
         inbox: Arc::new(MockInbox::new()),
         keys: Arc::new(MockApiKeys::new()),
+        metrics: Arc::new(Metrics::new(MetricSources {
+            overview: gather.clone(),
+            tally: None,
+            flushes: None,
+            dependencies: Vec::new(),
+            version: "1",
+            now: || NOW,
+        })),
         dashboard: Dashboard::new(gather, None),
         now: || NOW,
     };

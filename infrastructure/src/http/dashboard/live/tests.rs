@@ -30,7 +30,7 @@ fn look() -> Look {
     let counts = ShardCounts { counted: 1_234_567, duplicates: 89, anonymous: 3 };
     Look {
         overview: Overview {
-            counting: named("redis", Ok(Counting { counts, pending: 4_321 })),
+            counting: named("redis", Ok(Counting { counts, pending: 4_321, ..Counting::default() })),
             flushes: named("postgres", Ok(vec![flush(1, 7, 60), flush(0, 7, 61), flush(1, 6, 3_660)])),
             waiting: vec![named("rabbitmq", Ok(17))],
             rejected: vec![named("pulses.dead", Ok(5))],

@@ -1,31 +1,23 @@
-//! What the dashboard looks at.
+//! What the dashboard and the metrics look at.
 
-use crate::{backends::Backends, settings::Settings};
+use crate::backends::Backends;
 use application::{
     overview::GatherOverview,
     ports::{Backlog, Inbox, PortError, RefusedPulses},
 };
 use async_trait::async_trait;
-use infrastructure::{
-    http::Dashboard,
-    inbox::StoredInbox,
-    rabbitmq::{RabbitmqObserver, RabbitmqSettings},
-};
+use infrastructure::rabbitmq::{RabbitmqObserver, RabbitmqSettings};
 use std::{sync::Arc, time::Duration};
 
 /// How long each part may take to answer.
 const PART_LIMIT: Duration = Duration::from_secs(2);
 
-/// The dashboard of these stores, and of the broker where there is one.
-pub(crate) fn dashboard(
-    settings: &Settings,
-    backends: &Backends,
-    inbox: &Arc<StoredInbox>,
-    broker: Option<&RabbitmqSettings>,
-) -> Dashboard {
-    let inbox: Arc<dyn Inbox> = Arc::clone(inbox) as _;
-    let mut backlogs: Vec<(String, Arc<dyn Backlog>)> =
-        vec![("inbox".to_owned(), Arc::new(InboxBacklog(inbox)))];
+/// A look at these stores, and at the broker where there is one.
+pub(crate) fn overview(backends: &Backends, broker: Option<&RabbitmqSettings>) -> GatherOverview {
+    let mut backlogs: Vec<(String, Arc<dyn Backlog>)> = Vec::new();
+    if let Some(inbox) = &backends.books.inbox {
+        backlogs.push(("inbox".to_owned(), Arc::new(InboxBacklog(Arc::clone(inbox) as _))));
+    }
     let mut refused: Vec<(String, Arc<dyn RefusedPulses>)> = Vec::new();
     if let Some(file) = &backends.books.file {
         refused.push(("embedded file".to_owned(), Arc::clone(file) as _));
@@ -35,7 +27,7 @@ pub(crate) fn dashboard(
         backlogs.push(("RabbitMQ".to_owned(), Arc::clone(&observer) as _));
         refused.push((format!("RabbitMQ {}", broker.dead_letter_queue), observer));
     }
-    let gather = GatherOverview {
+    GatherOverview {
         accumulator: backends.sink_name.to_owned(),
         ledger: "ledger".to_owned(),
         shards: Arc::clone(&backends.shards),
@@ -45,8 +37,7 @@ pub(crate) fn dashboard(
         backlogs,
         refused,
         part_limit: PART_LIMIT,
-    };
-    Dashboard::new(gather, Some(settings.counting.flush_schedule.clone()))
+    }
 }
 
 /// What waits in the inbox.

@@ -10,32 +10,32 @@ const NANOS_PER_THOUSANDTH: u128 = 1_000_000;
 
 /// What to make up.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Recipe {
+pub struct Recipe {
     /// Names the pulses: another seed, other ids.
-    pub(crate) seed: u64,
+    pub seed: u64,
     /// How many tenants, at least 1.
-    pub(crate) tenants: u32,
+    pub tenants: u32,
     /// How many products, at least 1. Each is measured in one unit.
-    pub(crate) skus: u32,
+    pub skus: u32,
     /// The first hour of the pulses' own times.
-    pub(crate) start: HourWindow,
+    pub start: HourWindow,
     /// Over how many hours they spread, at least 1.
-    pub(crate) hours: u32,
+    pub hours: u32,
     /// Pulses in a message, at least 1.
-    pub(crate) items: u32,
+    pub items: u32,
     /// How many of 100 messages repeat an earlier one, 0 to 90.
-    pub(crate) duplicates: u8,
+    pub duplicates: u8,
 }
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Made {
+pub struct Made {
     /// The same for a repetition.
-    pub(crate) message_id: String,
+    pub message_id: String,
     /// One object, or an array of them.
-    pub(crate) body: Vec<u8>,
+    pub body: Vec<u8>,
     /// The pulses in it; none where the message repeats an earlier one.
-    pub(crate) fresh: Vec<Pulse>,
+    pub fresh: Vec<Pulse>,
 }
 
 #[derive(Serialize)]
@@ -50,7 +50,11 @@ struct Wire<'a> {
 
 impl Recipe {
     /// The message with this number, from 0. Any publisher can make any message: they share nothing.
-    pub(crate) fn message(&self, number: u64) -> Made {
+    ///
+    /// # Panics
+    /// Where a field of the recipe is outside of its bounds.
+    #[must_use]
+    pub fn message(&self, number: u64) -> Made {
         let origin = origin(self.seed, self.duplicates, number);
         let pulses: Vec<Pulse> = (0..self.items).map(|item| self.pulse(origin, item)).collect();
         let wires: Vec<Wire<'_>> = pulses.iter().map(wire).collect();
@@ -65,7 +69,12 @@ impl Recipe {
         }
     }
 
-    fn pulse(&self, message: u64, item: u32) -> Pulse {
+    /// One pulse of the message with this number, from 0, where that repeats none.
+    ///
+    /// # Panics
+    /// Where a field of the recipe is outside of its bounds.
+    #[must_use]
+    pub fn pulse(&self, message: u64, item: u32) -> Pulse {
         let mut dice = Dice::new(self.seed, message, u64::from(item));
         let (tenant, sku) = (dice.below(self.tenants.into()), dice.below(self.skus.into()));
         let thousandths = 1 + dice.below(1_000_000);
@@ -88,7 +97,8 @@ impl Recipe {
 }
 
 /// The message that this one repeats, or itself. A repeated one may be repeated again; number 0 never repeats.
-pub(super) fn origin(seed: u64, duplicates: u8, mut number: u64) -> u64 {
+#[must_use]
+pub fn origin(seed: u64, duplicates: u8, mut number: u64) -> u64 {
     loop {
         let mut dice = Dice::new(seed, number, u64::MAX);
         if number == 0 || dice.below(100) >= u64::from(duplicates) {
@@ -114,11 +124,12 @@ fn wire(pulse: &Pulse) -> Wire<'_> {
 }
 
 /// `SplitMix64` (Steele, Lea, Flood 2014): small, good enough for load, and never changes under us.
-pub(super) struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
     /// Dice for one thing, told apart by three numbers.
-    pub(super) fn new(seed: u64, message: u64, item: u64) -> Self {
+    #[must_use]
+    pub fn new(seed: u64, message: u64, item: u64) -> Self {
         let mut dice = Self(seed);
         dice.0 = dice.next() ^ message;
         dice.0 = dice.next() ^ item;
@@ -134,7 +145,7 @@ impl Dice {
     }
 
     /// A number below `end`, which is at least 1; even enough where `end` is far below 2^64.
-    pub(super) fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 }
@@ -142,7 +153,7 @@ impl Dice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use application::{
+    use crate::{
         decode::Decoder,
         ports::{Delivery, Envelope, PartitionId},
     };
@@ -183,7 +194,10 @@ mod tests {
     #[test]
     fn the_same_seed_makes_the_same_messages_for_ever() {
         let made = RECIPE.message(3);
-        insta::assert_snapshot!(String::from_utf8(made.body).unwrap());
+        assert_eq!(
+            String::from_utf8(made.body).unwrap(),
+            r#"{"id":"0000000000000007-3-0","tenant":"tenant_00001","product_sku":"SKU-0001","used_amount":795.017,"use_unity":"request","occurred_at":"2026-01-01T06:29:46Z"}"#
+        );
         assert_ne!(RECIPE.message(3).message_id, Recipe { seed: 8, ..RECIPE }.message(3).message_id);
     }
 

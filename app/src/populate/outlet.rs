@@ -1,27 +1,43 @@
 //! Where a load is published.
 
+use super::payments;
+#[cfg(feature = "kafka")]
+use crate::settings::Kafka;
 use crate::{
     cli::{Format, Populate, Target},
-    settings::{Fault, Kafka, Settings},
+    settings::{Fault, Settings},
 };
-use application::{decode::Decoder, ports::PortError};
-use infrastructure::rabbitmq::{OutgoingMessage, RabbitmqPublisher, RabbitmqSettings};
+use application::{decode::Decoder, ports::PortError, retry::Dependency};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use infrastructure::{
+    http::WebhookSender,
+    rabbitmq::{OutgoingMessage, RabbitmqPublisher, RabbitmqSettings},
+};
+use std::{net::Ipv4Addr, sync::Arc};
+
+/// How many webhooks of a burst one publisher has under way: each needs a connection.
+const REQUESTS_AT_ONCE: usize = 32;
+
+/// How to do without a broker.
+const INSTEAD: &str = "use `app ingest FILE`, which needs no server";
 
 /// The place, as the settings name it.
-pub(super) enum Broker {
+pub(super) enum Outlet {
     Rabbitmq(RabbitmqSettings),
     /// With what reads whose pulses they are: messages of one tenant have one key.
-    Kafka(Kafka, Box<Decoder>),
+    #[cfg(feature = "kafka")]
+    Kafka(Kafka, Arc<Decoder>),
+    /// An API that takes webhooks.
+    Webhook(Arc<WebhookSender>),
 }
 
-impl Broker {
+impl Outlet {
     /// What `--to` names.
     ///
     /// # Errors
     /// Names what the settings, the arguments or this build lack.
     pub(super) fn find(arguments: &Populate, settings: &Settings, decoder: Decoder) -> Result<Self, Fault> {
-        const INSTEAD: &str = "use `app ingest FILE`, which needs no server";
-        let events = arguments.format == Format::Event;
+        let events = arguments.format() == Format::Event;
         if events && arguments.from.is_some() {
             let problem = "the lines of a file have no routing keys: publish them with --format pulse";
             return Err(Fault::new("--from", problem));
@@ -36,57 +52,98 @@ impl Broker {
                 }
                 Ok(Self::Rabbitmq(broker.clone()))
             }
-            Target::Kafka if !cfg!(feature = "kafka") => {
-                let problem = "kafka is not in this build: build it with `--features kafka`";
-                Err(Fault::new("--to", problem))
-            }
-            Target::Kafka => {
-                let broker = settings.kafka("app populate --to kafka", INSTEAD)?;
-                Ok(Self::Kafka(broker.clone(), Box::new(decoder)))
-            }
+            Target::Kafka => kafka_topic(settings, decoder),
+            Target::Webhook => webhook(arguments, settings).map(Arc::new).map(Self::Webhook),
         }
     }
 
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::Rabbitmq(_) => "rabbitmq",
+            #[cfg(feature = "kafka")]
             Self::Kafka(..) => "kafka",
+            Self::Webhook(_) => "api",
         }
     }
 
     /// How many publishers there may be: on Kafka one, because two would mix up the order within a key.
     pub(super) const fn publishers(&self, wanted: u16) -> u16 {
         match self {
-            Self::Rabbitmq(_) => wanted,
+            Self::Rabbitmq(_) | Self::Webhook(_) => wanted,
+            #[cfg(feature = "kafka")]
             Self::Kafka(..) => 1,
         }
     }
 
     pub(super) async fn connect(&self) -> Result<Publisher<'_>, PortError> {
         match self {
-            Self::Rabbitmq(settings) => Ok(Publisher::Rabbitmq(RabbitmqPublisher::connect(settings).await?)),
+            Self::Rabbitmq(settings) => {
+                Ok(Publisher::Rabbitmq(Box::new(RabbitmqPublisher::connect(settings).await?)))
+            }
             #[cfg(feature = "kafka")]
             Self::Kafka(kafka, decoder) => kafka::Keyed::new(kafka.clone(), decoder).map(Publisher::Kafka),
-            #[cfg(not(feature = "kafka"))]
-            Self::Kafka(..) => Err(PortError::permanent("publish to Kafka", "this build has no Kafka")),
+            Self::Webhook(sender) => Ok(Publisher::Webhook(sender)),
         }
     }
 }
 
-/// A connection of one publisher.
+#[cfg(feature = "kafka")]
+fn kafka_topic(settings: &Settings, decoder: Decoder) -> Result<Outlet, Fault> {
+    let kafka = settings.kafka("app populate --to kafka", INSTEAD)?;
+    Ok(Outlet::Kafka(kafka.clone(), Arc::new(decoder)))
+}
+
+#[cfg(not(feature = "kafka"))]
+fn kafka_topic(_: &Settings, _: Decoder) -> Result<Outlet, Fault> {
+    Err(Fault::new("--to", "kafka is not in this build: build it with `--features kafka`"))
+}
+
+/// The API of the flag, or the one that runs beside with the same settings.
+fn webhook(arguments: &Populate, settings: &Settings) -> Result<WebhookSender, Fault> {
+    if arguments.format() != Format::Payment {
+        let problem = "must be payment with --to webhook: that is what the webhook takes";
+        return Err(Fault::new("--format", problem));
+    }
+    if arguments.from.is_some() {
+        return Err(Fault::new("--from", "does not go with --to webhook: webhooks are made up"));
+    }
+    let base = arguments.url.clone().unwrap_or_else(|| {
+        let mut addr = settings.http.addr;
+        if addr.ip().is_unspecified() {
+            addr.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
+        format!("http://{addr}")
+    });
+    WebhookSender::new(&base, payments::SOURCE, settings.http.webhook_secret.clone())
+        .map_err(|error| Fault::new("--url", error.to_string()))
+}
+
+/// The way in of one publisher.
 pub(super) enum Publisher<'a> {
-    Rabbitmq(RabbitmqPublisher),
+    Rabbitmq(Box<RabbitmqPublisher>),
     #[cfg(feature = "kafka")]
     Kafka(kafka::Keyed<'a>),
+    Webhook(&'a WebhookSender),
 }
 
 impl Publisher<'_> {
-    /// Publishes all the messages in their order, and returns when the broker has confirmed each.
-    pub(super) async fn publish(&self, messages: Vec<OutgoingMessage>) -> Result<(), PortError> {
+    /// Publishes the messages, in their order where the place keeps one; each is durable when it returns. Waits while the
+    /// place is away.
+    pub(super) async fn publish(
+        &self,
+        messages: Vec<OutgoingMessage>,
+        dependency: &Dependency,
+    ) -> Result<(), PortError> {
         match self {
-            Self::Rabbitmq(publisher) => publisher.publish(messages).await,
+            Self::Rabbitmq(publisher) => dependency.hold(|| publisher.publish(messages.clone())).await,
             #[cfg(feature = "kafka")]
-            Self::Kafka(publisher) => publisher.publish(messages).await,
+            Self::Kafka(publisher) => dependency.hold(|| publisher.publish(messages.clone())).await,
+            Self::Webhook(sender) => {
+                let send = |message: OutgoingMessage| async move {
+                    dependency.hold(|| sender.send(message.body.clone())).await
+                };
+                stream::iter(messages).map(send).buffer_unordered(REQUESTS_AT_ONCE).try_collect().await
+            }
         }
     }
 
@@ -95,6 +152,7 @@ impl Publisher<'_> {
             Self::Rabbitmq(publisher) => publisher.close().await,
             #[cfg(feature = "kafka")]
             Self::Kafka(_) => Ok(()),
+            Self::Webhook(_) => Ok(()),
         }
     }
 }
@@ -154,6 +212,7 @@ mod kafka {
             items.into_iter().find_map(|item| Some(item.pulse.ok()?.tenant.to_string()))
         }
     }
+
     #[cfg(test)]
     mod tests {
         use super::*;

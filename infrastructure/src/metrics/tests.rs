@@ -1,0 +1,141 @@
+//! What is answered, and that the page for operators explains it all.
+
+use super::*;
+use application::{
+    flush_usage::FlushSummary,
+    ports::{
+        Backlog, FlushRecord, MockAccumulatorShards, MockBacklog, MockGenerationStore, MockRefusedPulses,
+        MockUsageQueries, RefusedPulses, SealedGeneration, ShardCounts, ShardState,
+    },
+};
+use domain::{AccumulatorId, Shard, ShardCount, UsageTotal};
+use std::collections::BTreeSet;
+
+const NOW: Timestamp = Timestamp::new(1_768_048_200, 0);
+const ACCUMULATOR: AccumulatorId = AccumulatorId::from_bytes([1; 16]);
+
+/// Of a shard with an active generation of 5 pulses, and one of 7 that was sealed 40 s ago.
+fn overview(waiting: Result<u64, &'static str>) -> GatherOverview {
+    let mut shards = MockAccumulatorShards::new();
+    shards.expect_inspect().returning(|_| {
+        Ok(Some(ShardState {
+            accumulator: ACCUMULATOR,
+            shards: ShardCount::ONE,
+            generation: 2,
+            sequence: 9,
+            deleted: 0,
+            active: UsageTotal { pulses: 5, ..UsageTotal::default() },
+            counts: ShardCounts::default(),
+        }))
+    });
+    let mut generations = MockGenerationStore::new();
+    generations.expect_sealed().returning(|shard, generation| {
+        Ok(Some(SealedGeneration {
+            accumulator: ACCUMULATOR,
+            shard,
+            generation,
+            total: UsageTotal { pulses: 7, ..UsageTotal::default() },
+            sealed_at: Timestamp::new(NOW.seconds() - 40, 0),
+            positions: Vec::new(),
+        }))
+    });
+    let mut queries = MockUsageQueries::new();
+    queries.expect_flushes().returning(|_| {
+        let at = Timestamp::new(NOW.seconds() - 3_600, 0);
+        let total = UsageTotal::default();
+        let flush = FlushRecord {
+            shard: Shard(0),
+            generation: 1,
+            total,
+            rows: 1,
+            sealed_at: at,
+            started_at: at,
+            flushed_at: at,
+        };
+        Ok(vec![flush])
+    });
+    let mut backlog = MockBacklog::new();
+    backlog.expect_waiting().returning(move || waiting.map_err(|text| PortError::transient("ask", text)));
+    let mut refused = MockRefusedPulses::new();
+    refused.expect_count().returning(|| Ok(3));
+    GatherOverview {
+        accumulator: "redis".to_owned(),
+        ledger: "ledger".to_owned(),
+        shards: Arc::new(shards),
+        shard_count: ShardCount::ONE,
+        generations: Arc::new(generations),
+        queries: Arc::new(queries),
+        backlogs: vec![("RabbitMQ".to_owned(), Arc::new(backlog) as Arc<dyn Backlog>)],
+        refused: vec![("RabbitMQ".to_owned(), Arc::new(refused) as Arc<dyn RefusedPulses>)],
+        part_limit: Duration::from_secs(2),
+    }
+}
+
+fn metrics(waiting: Result<u64, &'static str>) -> Metrics {
+    let flushes = FlushTally::default();
+    flushes.flushed(
+        &FlushSummary { generations: 1, rows: 12, pulses: 34 },
+        Duration::from_millis(1_500),
+        NOW,
+    );
+    Metrics::new(MetricSources {
+        overview: overview(waiting),
+        tally: Some(Arc::default()),
+        flushes: Some(Arc::new(flushes)),
+        dependencies: vec![Arc::new(Dependency::new("redis or ledger"))],
+        version: "1.2.3",
+        now: || NOW,
+    })
+}
+
+#[tokio::test]
+async fn what_the_parts_answer_is_told() {
+    let text = metrics(Ok(6)).text().await.unwrap();
+    for line in [
+        "pulse_build_info{version=\"1.2.3\"} 1",
+        "pulse_pending_pulses 12",
+        "pulse_pending_generations 1",
+        "pulse_pending_generation_age_seconds 40",
+        "pulse_backlog_messages{source=\"RabbitMQ\"} 6",
+        "pulse_dead_letters_messages{place=\"RabbitMQ\"} 3",
+        "pulse_dependency_up{dependency=\"RabbitMQ\"} 1",
+        "pulse_dependency_up{dependency=\"ledger\"} 1",
+        "pulse_dependency_retries_total{dependency=\"redis or ledger\"} 0",
+        "pulse_flush_duration_seconds_bucket{le=\"1\"} 0",
+        "pulse_flush_duration_seconds_bucket{le=\"5\"} 1",
+        "pulse_flush_duration_seconds_bucket{le=\"+Inf\"} 1",
+        "pulse_flush_duration_seconds_sum 1.5",
+        "pulse_flushed_rows_total 12",
+        "pulse_flush_last_success_timestamp_seconds 1768048200",
+        "pulse_ledger_last_flush_timestamp_seconds 1768044600",
+        "pulse_pulses_rejected_total{reason=\"conflict\"} 0",
+        "pulse_apply_duration_seconds_bucket{le=\"0.0005\"} 0",
+        "# TYPE pulse_batch_size_pulses histogram",
+    ] {
+        assert!(text.lines().any(|told| told == line), "{line} is not in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_that_is_away_is_down_and_the_rest_is_told() {
+    let text = metrics(Err("away")).text().await.unwrap();
+    assert!(text.contains("pulse_dependency_up{dependency=\"RabbitMQ\"} 0\n"), "{text}");
+    assert!(text.contains("pulse_pending_pulses 12\n") && !text.contains("pulse_backlog_messages"), "{text}");
+}
+
+#[tokio::test]
+async fn the_page_for_operators_explains_every_metric_and_no_other() {
+    let text = metrics(Ok(6)).text().await.unwrap();
+    let told: BTreeSet<(&str, &str)> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    let page = include_str!("../../../docs/telemetry.md");
+    let explained: BTreeSet<(&str, &str)> = page
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix("| `pulse_")?.split('|').map(str::trim);
+            let name = line.split('`').nth(1)?;
+            Some((name, cells.nth(1)?))
+        })
+        .collect();
+    assert_eq!(explained, told);
+}
