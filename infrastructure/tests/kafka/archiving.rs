@@ -39,7 +39,7 @@ impl EventArchive for Kept {
 }
 
 /// Puts events without ids, all alike.
-async fn put(cluster: &Cluster, events: i32) {
+fn put(cluster: &Cluster, events: i32) {
     let producer = cluster.producer();
     let body = r#"{"tenant":"t","product_sku":"s","used_amount":1,"use_unity":"u"}"#;
     for number in 0..events {
@@ -78,7 +78,7 @@ fn archive(
 async fn events_without_ids_have_one_key_each_through_crashes_and_the_group_goes_on_where_it_was() {
     let cluster = Cluster::new(PARTITIONS);
     let kept = Arc::new(Kept::default());
-    put(&cluster, 1_000).await;
+    put(&cluster, 1_000);
     let (killed, tally) = archive(&cluster, "archive", &kept, None);
     let mut running = JoinSet::new();
     running.spawn(killed.run(CancellationToken::new()));
@@ -90,7 +90,7 @@ async fn events_without_ids_have_one_key_each_through_crashes_and_the_group_goes
     timeout(Duration::from_mins(1), begun).await.expect("the archive begins");
     running.shutdown().await;
 
-    put(&cluster, 500).await;
+    put(&cluster, 500);
     // Another group reads all of it again, as after a crash that lost every commit.
     let (again, _) = archive(&cluster, "again", &kept, Some(Duration::from_secs(6)));
     again.run(CancellationToken::new()).await.unwrap();
