@@ -152,13 +152,20 @@ impl Counting {
 
 impl Overview {
     /// Each part that answers for something else than itself, and why it does not answer: the health of what the
-    /// service depends on.
+    /// service depends on. What answers for several things is named once, and is well only where it answers for all.
     pub fn health(&self) -> impl Iterator<Item = (&str, Option<&Unavailable>)> {
         let counting = (self.counting.name.as_str(), self.counting.answer.as_ref().err());
         let flushes = (self.flushes.name.as_str(), self.flushes.answer.as_ref().err());
         let others = self.waiting.iter().chain(&self.rejected);
         let others = others.map(|part| (part.name.as_str(), part.answer.as_ref().err()));
-        [counting, flushes].into_iter().chain(others)
+        let mut health: Vec<(&str, Option<&Unavailable>)> = Vec::new();
+        for (name, fault) in [counting, flushes].into_iter().chain(others) {
+            match health.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, known)) => *known = known.or(fault),
+                None => health.push((name, fault)),
+            }
+        }
+        health.into_iter()
     }
 
     /// How many letters all places hold together; `None` where one of them does not answer.

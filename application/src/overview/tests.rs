@@ -116,3 +116,18 @@ async fn parts_that_fail_or_say_nothing_leave_the_rest_and_hold_nobody_up() {
         ]
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_answers_for_two_things_is_named_once_and_well_only_where_both_answer() {
+    for (backlog, well) in [(true, true), (false, false)] {
+        let mut queries = MockUsageQueries::new();
+        queries.expect_flushes().returning(|_| Ok(vec![flush()]));
+        let mut answers = MockBacklog::new();
+        answers.expect_waiting().returning(|| Ok(0));
+        let backlog: Arc<dyn Backlog> = if backlog { Arc::new(answers) } else { Arc::new(Silent) };
+        let overview = gather(queries, vec![("memory".to_owned(), backlog)]).await;
+        let health: Vec<(&str, bool)> =
+            overview.health().map(|(name, fault)| (name, fault.is_none())).collect();
+        assert_eq!(health, [("memory", well), ("books", true), ("letters", true)]);
+    }
+}

@@ -212,15 +212,13 @@ fn add_overview(families: &mut Families, overview: &Overview, now: Timestamp) {
         "Letters that a place of dead letters holds.",
         answered(&overview.rejected, "place"),
     );
-    // One part may be asked for two things: it is up where it answers both.
-    let mut up = BTreeMap::new();
-    for (name, fault) in overview.health() {
-        *up.entry(name.to_owned()).or_insert(true) &= fault.is_none();
-    }
+    let up = |(name, fault): (&str, Option<_>)| {
+        (Some(("dependency", name.to_owned())), u64::from(fault.is_none()))
+    };
     families.gauge(
         "pulse_dependency_up",
         "1 where a dependency answers, 0 where it does not.",
-        up.into_iter().map(|(name, up)| (Some(("dependency", name)), u64::from(up))),
+        overview.health().map(up),
     );
 }
 
