@@ -5,12 +5,10 @@ use crate::{
     service::{kafka_route, rabbitmq_route},
     settings::{Fault, Faults, Settings, SourceKind, shown_url},
 };
-use anyhow::Context;
 use application::{
     ingest::{ArchiveEvents, Limits, Route, Tally},
     open_log::SourceDecides,
     ports::EventArchive,
-    retry::Dependency,
 };
 use secrecy::SecretString;
 use std::sync::Arc;
@@ -126,6 +124,9 @@ fn plan(settings: &Settings) -> anyhow::Result<(&SecretString, Vec<Route>)> {
 /// Opens the archive with its tables up to date, waiting for it where it is away.
 #[cfg(feature = "clickhouse")]
 async fn open(url: &SecretString, settings: &Settings) -> anyhow::Result<Arc<dyn EventArchive>> {
+    use anyhow::Context;
+    use application::retry::Dependency;
+
     let archive = infrastructure::clickhouse::ClickhouseArchive::new(url)?;
     let decoder = settings.archive_decoder();
     let migrated = Dependency::new(NAME).hold(|| archive.migrate(decoder.mapping().map(Arc::as_ref))).await;
