@@ -1,6 +1,6 @@
 //! The reference of the settings, as Markdown and as `.env.example`.
 
-use super::table::{DEFINITIONS, Definition};
+use super::table::GROUPS;
 use std::fmt::Write;
 
 const WIDTH: usize = 98;
@@ -13,9 +13,9 @@ pub(crate) fn markdown() -> String {
          both. An empty value counts as not set. Durations are a number with a unit: `5ms`, `30s`, `48h`, `35d`. \
          All settings are checked at the start, and all faults are listed at once.\n",
     );
-    for (group, definitions) in groups() {
+    for (group, definitions) in GROUPS {
         let _ = write!(text, "\n## {group}\n");
-        for definition in definitions {
+        for definition in *definitions {
             let default = match definition.default {
                 Some(default) => format!("default `{default}`"),
                 None => "not set by default".to_owned(),
@@ -38,9 +38,9 @@ pub(crate) fn env_example() -> String {
          # The environment wins over this file. Values that hold a $ or a space stand in single quotes.\n\
          # Made by `app settings --env-example`.\n",
     );
-    for (group, definitions) in groups() {
+    for (group, definitions) in GROUPS {
         let _ = write!(text, "\n# ---- {group} ----\n");
-        for definition in definitions {
+        for definition in *definitions {
             let paragraph = format!("{} Must be {}.", definition.doc, definition.allowed);
             let value = definition.default.unwrap_or(definition.example);
             let quote = if value.contains([' ', '#']) { "'" } else { "" };
@@ -55,10 +55,6 @@ pub(crate) fn env_example() -> String {
         }
     }
     text
-}
-
-fn groups() -> impl Iterator<Item = (&'static str, &'static [Definition])> {
-    DEFINITIONS.chunk_by(|left, right| left.group == right.group).map(|chunk| (chunk[0].group, chunk))
 }
 
 fn wrapped(text: &str) -> Vec<String> {

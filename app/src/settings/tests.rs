@@ -1,7 +1,7 @@
 //! What users are told about their settings.
 
 use super::{
-    table::{DEFINITIONS, definition},
+    table::{definition, definitions},
     *,
 };
 use std::{ffi::OsString, fs, path::Path};
@@ -43,14 +43,14 @@ fn every_setting_of_the_table_is_read_once() {
     let _ = Settings::read(&mut reader);
     let mut asked = reader.asked;
     asked.sort_unstable();
-    let mut names: Vec<_> = DEFINITIONS.iter().map(|definition| definition.name).collect();
+    let mut names: Vec<_> = definitions().map(|definition| definition.name).collect();
     names.sort_unstable();
     assert_eq!(asked, names);
 }
 
 #[test]
 fn every_value_that_the_reference_shows_is_allowed() {
-    for definition in DEFINITIONS {
+    for definition in definitions() {
         let value = definition.default.unwrap_or(definition.example);
         let mut variables = vec![(definition.name, value)];
         if definition.name == "RABBITMQ_BINDING" {
@@ -274,7 +274,7 @@ fn the_example_file_is_in_step_with_the_table() {
 #[test]
 fn the_reference_names_every_setting() {
     let reference = markdown();
-    for definition in DEFINITIONS {
+    for definition in definitions() {
         assert!(reference.contains(&format!("### `{}`", definition.name)));
     }
 }
