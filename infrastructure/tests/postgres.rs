@@ -10,6 +10,8 @@ mod crashes;
 mod inbox;
 #[path = "shared/inbox_crashes.rs"]
 mod inbox_crashes;
+#[path = "shared/inbox_events.rs"]
+mod inbox_events;
 #[path = "postgres/server.rs"]
 mod server;
 

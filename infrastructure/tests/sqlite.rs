@@ -9,6 +9,8 @@ mod dead_letters;
 mod inbox;
 #[path = "shared/inbox_crashes.rs"]
 mod inbox_crashes;
+#[path = "shared/inbox_events.rs"]
+mod inbox_events;
 
 use infrastructure::sqlite::{EmbeddedSettings, EmbeddedStore};
 use std::{path::Path, time::Duration};

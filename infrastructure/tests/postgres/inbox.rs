@@ -4,125 +4,35 @@ use crate::{
     connect,
     contract::{Database, fresh},
     inbox_crashes,
+    inbox_events::{Events, OpenInbox},
 };
-use application::{
-    contract::{
-        api_keys::FreshKeys,
-        inbox::{ATTEMPTS_MAX, FreshInbox, LEASE, POLL_INTERVAL},
-        source::{Message, SourceFixture},
-    },
-    ports::{DeadLetter, Envelope, Inbox, InboxEvent},
-};
+use application::contract::api_keys::FreshKeys;
 use async_trait::async_trait;
-use domain::{Timestamp, content_hash};
 use futures_util::future::BoxFuture;
-use infrastructure::{
-    inbox::{HEADER_EVENT, InboxSettings, InboxSource, StoredInbox},
-    postgres::PostgresLedger,
-};
-use std::{sync::Mutex, time::Duration};
+use infrastructure::{inbox::StoredInbox, postgres::PostgresLedger};
 
-struct Events {
-    database: Database,
-    put: Mutex<Vec<Message>>,
-}
-
-async fn events() -> Events {
-    Events { database: fresh().await, put: Mutex::default() }
-}
-
-impl Events {
+#[async_trait]
+impl OpenInbox for Database {
     async fn inbox(&self) -> StoredInbox {
-        connect(&self.database.url).await.inbox()
+        connect(&self.url).await.inbox()
     }
 }
 
-fn settings() -> InboxSettings {
-    InboxSettings {
-        poll_interval: POLL_INTERVAL,
-        lease: LEASE,
-        attempts_max: ATTEMPTS_MAX,
-        retry_after: Duration::from_millis(10),
-    }
-}
-
-impl FreshKeys for Events {
+impl FreshKeys for Database {
     type Keys = PostgresLedger;
 
     async fn open(&self) -> PostgresLedger {
-        connect(&self.database.url).await
+        connect(&self.url).await
     }
 }
 
-impl FreshInbox for Events {
-    type Inbox = StoredInbox;
-    type Source = InboxSource;
-
-    async fn open(&self) -> StoredInbox {
-        self.inbox().await
-    }
-
-    async fn source(&self, inbox: &StoredInbox) -> InboxSource {
-        inbox.source(settings())
-    }
-}
-
-#[async_trait]
-impl SourceFixture for Events {
-    type Source = InboxSource;
-    type DeadLetters = StoredInbox;
-
-    async fn source(&self) -> InboxSource {
-        self.inbox().await.source(settings())
-    }
-
-    async fn dead_letters(&self) -> StoredInbox {
-        self.inbox().await
-    }
-
-    async fn put(&self, messages: Vec<Message>) {
-        let first = self.put.lock().unwrap().len();
-        let events: Vec<InboxEvent> = messages
-            .iter()
-            .zip(first..)
-            .map(|(message, number)| InboxEvent {
-                source: "contract".to_owned(),
-                event_id: number.to_string(),
-                original: None,
-                body: message.body.clone(),
-                envelope: message.envelope.clone(),
-                received_at: Timestamp::new(1_768_046_400, 0),
-            })
-            .collect();
-        self.put.lock().unwrap().extend(messages);
-        self.inbox().await.store(&events).await.unwrap();
-    }
-
-    async fn cut(&self) {}
-
-    async fn stored_letters(&self) -> Vec<DeadLetter> {
-        Vec::new()
-    }
-
-    /// A message says which event it is, and has an id that is made of that where it had none.
-    fn carried(&self, envelope: Envelope) -> Envelope {
-        let place = self.put.lock().unwrap().iter().position(|message| message.envelope == envelope);
-        let place = place.expect("it was put in");
-        let mut headers = envelope.headers;
-        headers.push((HEADER_EVENT.to_owned(), (place + 1).to_string()));
-        let message_id = envelope.message_id.or_else(|| Some(made_id(place)));
-        Envelope { message_id, headers, ..envelope }
-    }
-}
-
-fn made_id(place: usize) -> String {
-    let hash = content_hash(&[b"inbox", b"contract", place.to_string().as_bytes()]);
-    format!("{:032x}", u128::from_be_bytes(hash))
+async fn events() -> Events<Database> {
+    Events::new(fresh().await)
 }
 
 mod keys {
-    use super::events;
-    application::api_keys_contract!(events());
+    use crate::contract::fresh;
+    application::api_keys_contract!(fresh());
 }
 
 mod an_inbox {

@@ -1,56 +1,43 @@
 //! The inbox and the keys in a file.
 
-use crate::{inbox_crashes, open};
+use crate::{
+    inbox_crashes,
+    inbox_events::{Events, OpenInbox},
+    open,
+};
 use application::{
-    contract::{
-        api_keys::FreshKeys,
-        inbox::{ATTEMPTS_MAX, FreshInbox, LEASE, POLL_INTERVAL},
-        source::{Message, SourceFixture},
-    },
-    ports::{DeadLetter, Envelope, Inbox, InboxEvent, InboxFilter},
+    contract::api_keys::FreshKeys,
+    ports::{Envelope, Inbox, InboxEvent, InboxFilter},
 };
 use async_trait::async_trait;
-use domain::{Timestamp, content_hash};
+use domain::Timestamp;
 use futures_util::future::BoxFuture;
-use infrastructure::{
-    inbox::{HEADER_EVENT, InboxSettings, InboxSource, StoredInbox},
-    sqlite::EmbeddedStore,
-};
+use infrastructure::{inbox::StoredInbox, sqlite::EmbeddedStore};
 use std::{
     collections::BTreeSet,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{Arc, Mutex},
-    time::Duration,
+    sync::Arc,
 };
 use tempfile::TempDir;
 
-struct InboxFile {
-    folder: TempDir,
-    put: Mutex<Vec<Message>>,
-}
+struct InboxFile(TempDir);
 
 impl InboxFile {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), put: Mutex::default() }
+        Self(tempfile::tempdir().unwrap())
     }
 
     fn path(&self) -> PathBuf {
-        self.folder.path().join("pulse.db")
-    }
-
-    async fn inbox(&self) -> StoredInbox {
-        Arc::new(open(&self.path()).await).inbox()
+        self.0.path().join("pulse.db")
     }
 }
 
-fn settings() -> InboxSettings {
-    InboxSettings {
-        poll_interval: POLL_INTERVAL,
-        lease: LEASE,
-        attempts_max: ATTEMPTS_MAX,
-        retry_after: Duration::from_millis(10),
+#[async_trait]
+impl OpenInbox for InboxFile {
+    async fn inbox(&self) -> StoredInbox {
+        Arc::new(open(&self.path()).await).inbox()
     }
 }
 
@@ -62,70 +49,8 @@ impl FreshKeys for InboxFile {
     }
 }
 
-impl FreshInbox for InboxFile {
-    type Inbox = StoredInbox;
-    type Source = InboxSource;
-
-    async fn open(&self) -> StoredInbox {
-        self.inbox().await
-    }
-
-    async fn source(&self, inbox: &StoredInbox) -> InboxSource {
-        inbox.source(settings())
-    }
-}
-
-#[async_trait]
-impl SourceFixture for InboxFile {
-    type Source = InboxSource;
-    type DeadLetters = StoredInbox;
-
-    async fn source(&self) -> InboxSource {
-        self.inbox().await.source(settings())
-    }
-
-    async fn dead_letters(&self) -> StoredInbox {
-        self.inbox().await
-    }
-
-    async fn put(&self, messages: Vec<Message>) {
-        let first = self.put.lock().unwrap().len();
-        let events: Vec<InboxEvent> = messages
-            .iter()
-            .zip(first..)
-            .map(|(message, number)| InboxEvent {
-                source: "contract".to_owned(),
-                event_id: number.to_string(),
-                original: None,
-                body: message.body.clone(),
-                envelope: message.envelope.clone(),
-                received_at: Timestamp::new(1_768_046_400, 0),
-            })
-            .collect();
-        self.put.lock().unwrap().extend(messages);
-        self.inbox().await.store(&events).await.unwrap();
-    }
-
-    async fn cut(&self) {}
-
-    async fn stored_letters(&self) -> Vec<DeadLetter> {
-        Vec::new()
-    }
-
-    /// A message says which event it is, and has an id that is made of that where it had none.
-    fn carried(&self, envelope: Envelope) -> Envelope {
-        let place = self.put.lock().unwrap().iter().position(|message| message.envelope == envelope);
-        let place = place.expect("it was put in");
-        let mut headers = envelope.headers;
-        headers.push((HEADER_EVENT.to_owned(), (place + 1).to_string()));
-        let message_id = envelope.message_id.or_else(|| Some(made_id(place)));
-        Envelope { message_id, headers, ..envelope }
-    }
-}
-
-fn made_id(place: usize) -> String {
-    let hash = content_hash(&[b"inbox", b"contract", place.to_string().as_bytes()]);
-    format!("{:032x}", u128::from_be_bytes(hash))
+async fn events() -> Events<InboxFile> {
+    Events::new(InboxFile::new())
 }
 
 mod keys {
@@ -134,13 +59,13 @@ mod keys {
 }
 
 mod an_inbox {
-    use super::InboxFile;
-    application::inbox_contract!(std::future::ready(InboxFile::new()));
+    use super::events;
+    application::inbox_contract!(events());
 }
 
 mod a_source {
-    use super::InboxFile;
-    application::source_contract! { std::future::ready(InboxFile::new()) =>
+    use super::events;
+    application::source_contract! { events() =>
         everything_is_received_in_order
         a_body_is_received_byte_for_byte
         a_message_says_about_itself_what_it_said
