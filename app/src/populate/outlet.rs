@@ -161,12 +161,11 @@ impl Publisher<'_> {
 mod kafka {
     //! Messages with keys.
 
-    use crate::settings::Kafka;
+    use crate::{clock, settings::Kafka};
     use application::{
         decode::Decoder,
         ports::{Delivery, Envelope, PartitionId, PortError},
     };
-    use domain::Timestamp;
     use infrastructure::{
         kafka::{KafkaMessage, KafkaPublisher, KafkaSettings},
         rabbitmq::OutgoingMessage,
@@ -199,7 +198,7 @@ mod kafka {
                 sequence: 0,
                 body,
                 envelope: Envelope::default(),
-                received_at: Timestamp::new(0, 0),
+                received_at: clock::now(),
                 log: None,
             };
             let key = routing_key.or_else(|| self.tenant(&delivery));
@@ -230,7 +229,10 @@ mod kafka {
             let task = crate::mappings::find("task", Path::new("/")).unwrap();
             let task = Decoder { format: Format::Mapping(Arc::new(task)), ..Decoder::default() };
             let pulse = |tenant| {
-                format!(r#"{{"tenant":"{tenant}","product_sku":"s","used_amount":1,"use_unity":"u"}}"#)
+                format!(
+                    r#"{{"tenant":"{tenant}","product_sku":"s","used_amount":1,"use_unity":"u",
+                        "occurred_at":"2026-01-10T12:00:00Z"}}"#
+                )
             };
             for (decoder, body, routing_key, expected) in [
                 (Decoder::default(), pulse("A"), None, Some("A")),

@@ -39,8 +39,9 @@ impl Archive {
 impl Settings {
     /// Notes names that would let worker and archive take messages away from each other.
     pub(super) fn check_archive(&self, reader: &mut Reader<'_>) {
-        if let (Some(broker), Some(queue)) = (&self.rabbitmq, &self.archive.queue)
-            && [&broker.queue, &broker.dead_letter_queue].contains(&queue)
+        if let Some(broker) = &self.rabbitmq
+            && let queue = self.archive_queue(broker)
+            && [&broker.queue, &broker.dead_letter_queue].contains(&&queue)
         {
             let fault = "is a queue that the worker uses: the archive needs one of its own";
             reader.fault("ARCHIVE_QUEUE", fault);
@@ -54,20 +55,22 @@ impl Settings {
         }
     }
 
+    /// The queue of the archive, whether it is set or not.
+    fn archive_queue(&self, broker: &RabbitmqSettings) -> String {
+        self.archive.queue.clone().unwrap_or_else(|| format!("{}.archive", broker.queue))
+    }
+
     /// The broker as the archive uses it.
     ///
     /// # Errors
     /// Names what is lacking, and `instead` as the way out.
     pub(crate) fn archive_broker(&self, caller: &str, instead: &str) -> Result<RabbitmqSettings, Fault> {
         let broker = self.broker(caller, instead)?.clone();
-        let queue = match (&self.archive.queue, &broker.exchange) {
-            (Some(queue), _) => queue.clone(),
-            (None, Some(_)) => format!("{}.archive", broker.queue),
-            (None, None) => {
-                let instead = "set ARCHIVE_QUEUE to a queue that is fed in another way";
-                return Err(Fault::lacking("RABBITMQ_EXCHANGE", caller, instead));
-            }
-        };
+        if self.archive.queue.is_none() && broker.exchange.is_none() {
+            let instead = "set ARCHIVE_QUEUE to a queue that is fed in another way";
+            return Err(Fault::lacking("RABBITMQ_EXCHANGE", caller, instead));
+        }
+        let queue = self.archive_queue(&broker);
         let ahead = u16::try_from(self.archive.batch_size * 2).unwrap_or(u16::MAX);
         Ok(RabbitmqSettings { queue, prefetch: ahead, ..broker })
     }
@@ -82,9 +85,10 @@ impl Settings {
         Ok(Kafka { group, ..kafka })
     }
 
-    /// What the archive makes of messages: it keeps every product, whatever the ledger can.
+    /// What the archive makes of messages: it keeps every product, whatever the ledger can, and of any age: it may be
+    /// further behind than the worker.
     pub(crate) fn archive_decoder(&self) -> Decoder {
-        Decoder { sku_rule: SkuRule::Any, ..self.decoder(&self.ledger()) }
+        Decoder { sku_rule: SkuRule::Any, age_max: None, ..self.decoder(&self.ledger()) }
     }
 
     /// The bounds of the archive's engine.

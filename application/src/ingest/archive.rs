@@ -82,7 +82,10 @@ impl Effect for ArchiveWriter {
     fn fitting<'a>(events: impl Iterator<Item = (&'a Event, &'a Origin)>) -> usize {
         let mut room = ArchiveEvents::BYTES_MAX;
         let fits = |(place, (_, origin)): &(usize, (&Event, &Origin))| {
-            let rest = room.checked_sub(origin.bytes.len());
+            // Each row repeats what its message says about itself.
+            let headers = &origin.in_flight.delivery.envelope.headers;
+            let headers: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+            let rest = room.checked_sub(origin.bytes.len() + headers);
             room = rest.unwrap_or_default();
             rest.is_some() || *place == 0
         };
@@ -123,7 +126,8 @@ impl Effect for ArchiveWriter {
 }
 
 /// What copies of an event have in common: its identity within tenant and product, or else its place in a log, or else
-/// its delivery in this run; and its bytes, so that two events with one id and other contents are both kept.
+/// its delivery in this run; and its bytes, unit and amount, so that two events with one id and other contents are both
+/// kept. Its time is not among them: it may be that of its arrival.
 fn key(run: &[u8; 16], event: &Event, origin: &Origin) -> u128 {
     let Origin { in_flight, item, bytes } = origin;
     let delivery = &in_flight.delivery;
@@ -140,8 +144,9 @@ fn key(run: &[u8; 16], event: &Event, origin: &Origin) -> u128 {
         (None, None) => [run, &partition, &sequence, &item],
     };
     let mut hash = Sha256::new();
-    let parts = [event.tenant.as_str().as_bytes(), event.product_sku.as_str().as_bytes()];
-    for part in parts.into_iter().chain(known_by).chain([&delivery.body[bytes.clone()]]) {
+    let amount = event.amount.map(|amount| amount.to_string()).unwrap_or_default();
+    let what = [event.tenant.as_str(), event.product_sku.as_str(), event.use_unity.as_str(), &amount];
+    for part in what.map(str::as_bytes).into_iter().chain(known_by).chain([&delivery.body[bytes.clone()]]) {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }

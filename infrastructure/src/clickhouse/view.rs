@@ -14,7 +14,7 @@ pub(super) fn statement(mapping: &Mapping) -> String {
     let own = own.map(|own| format!("events.{own} AS {own}"));
     let select = columns.into_iter().chain(own).collect::<Vec<_>>().join(", ");
     format!(
-        "CREATE OR REPLACE VIEW {} AS SELECT {select} FROM events FINAL WHERE format = {}",
+        "CREATE OR REPLACE VIEW {} AS SELECT {select} FROM events FINAL WHERE events.format = {}",
         quoted(&format!("archive_{}", mapping.name), '`'),
         quoted(&mapping.name, '\'')
     )
@@ -22,18 +22,15 @@ pub(super) fn statement(mapping: &Mapping) -> String {
 
 /// What a row of an earlier version of the mapping does not have is null.
 fn typed(column: &Column) -> String {
-    let value = format!("columns[{}]", quoted(&column.name, '\''));
+    // Qualified: in ClickHouse a name that a SELECT gives wins over a column of the table.
+    let name = quoted(&column.name, '\'');
+    let value = format!("events.columns[{name}]");
+    let known = |value: String| format!("if(mapContains(events.columns, {name}), {value}, NULL)");
     let value = match column.kind {
-        ColumnKind::Text | ColumnKind::Json if !column.value.optional => value,
-        ColumnKind::Text | ColumnKind::Json => {
-            format!("if(mapContains(columns, {}), {value}, NULL)", quoted(&column.name, '\''))
-        }
+        ColumnKind::Text | ColumnKind::Json => known(value),
         ColumnKind::Integer => format!("toInt64OrNull({value})"),
         ColumnKind::Decimal => format!("toDecimal128OrNull({value}, 9)"),
-        ColumnKind::Boolean => format!(
-            "if(mapContains(columns, {}), toBool({value} = 'true'), NULL)",
-            quoted(&column.name, '\'')
-        ),
+        ColumnKind::Boolean => known(format!("toBool({value} = 'true')")),
         ColumnKind::Time(_) => {
             format!("fromUnixTimestamp64Nano(toInt64OrNull({value}), 'UTC')")
         }

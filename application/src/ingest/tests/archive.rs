@@ -6,21 +6,24 @@ use crate::{
     ports::{ArchivedEvent, EventArchive, LogReading},
 };
 use domain::LogName;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What was kept of an event: its key, its amount and its bytes.
 type Kept = (u128, String, String);
 
-/// Keeps everything; as long as it is `away`, every call fails.
+/// Keeps everything; as long as it is `away`, every call fails, and leaves what it was for in `refused`.
 #[derive(Default)]
 struct ScriptedArchive {
-    away: CancellationToken,
+    away: AtomicBool,
+    refused: Mutex<Vec<Vec<u128>>>,
     batches: Mutex<Vec<Vec<Kept>>>,
 }
 
 #[async_trait]
 impl EventArchive for ScriptedArchive {
     async fn keep(&self, events: &[ArchivedEvent<'_>]) -> Result<(), PortError> {
-        if self.away.is_cancelled() {
+        if self.away.load(Ordering::Relaxed) {
+            self.refused.lock().unwrap().push(events.iter().map(|archived| archived.key).collect());
             return Err(PortError::transient("keep", "away"));
         }
         let kept = events.iter().map(|archived| {
@@ -78,16 +81,20 @@ async fn what_counts_nothing_is_archived_and_what_is_bad_is_refused() {
 async fn an_archive_that_is_away_holds_everything_and_gets_the_same_batch_again() {
     let archive = Arc::new(ScriptedArchive::default());
     let running = start(&archive, 1, Limits { batch_size: 2, ..Limits::default() });
-    archive.away.cancel();
+    archive.away.store(true, Ordering::Relaxed);
     running.put((1..=5).map(|sequence| delivery(sequence, says("", "1"))));
     Running::a_second().await;
     assert_eq!(running.settled_up_to(), None, "nothing is settled that is not kept");
     assert!(matches!(running.tally.snapshot(), TallySnapshot { counted: 0, messages: 5, .. }));
-    let error = {
-        running.stop.cancel();
-        running.end().await.unwrap_err()
-    };
-    assert!(matches!(error, IngestError::DrainTimeout { unsettled: 5 }), "{error}");
+    archive.away.store(false, Ordering::Relaxed);
+    sleep(Duration::from_mins(2)).await;
+    assert_eq!(running.settled_up_to(), Some(5));
+    let batches = archive.batches.lock().unwrap().clone();
+    let first: Vec<u128> = batches[0].iter().map(|(key, _, _)| *key).collect();
+    let refused = archive.refused.lock().unwrap().clone();
+    assert!(refused.len() > 1 && refused.iter().all(|keys| *keys == first), "{refused:?}");
+    assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);
+    running.end().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -99,6 +106,9 @@ async fn batches_go_out_by_size_in_the_order_of_arrival_on_one_lane() {
     assert_eq!(running.settled_up_to(), Some(7));
     let batches = archive.batches.lock().unwrap().clone();
     assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 1]);
+    let bodies = batches.concat().into_iter().map(|(_, _, body)| body);
+    let put = (1..=7).map(|sequence| pulse(if sequence % 2 == 0 { LEFT } else { RIGHT }, sequence));
+    assert!(bodies.eq(put), "in the order of arrival");
     running.end().await.unwrap();
 }
 
