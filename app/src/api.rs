@@ -13,9 +13,7 @@ use application::{
     ports::{Inbox, PulseIntake},
 };
 use infrastructure::{
-    http::{
-        Credentials, Dashboard, HttpLimits, HttpPorts, HttpSettings, HttpState, bind, hash_password, serve,
-    },
+    http::{Credentials, Dashboard, HttpPorts, HttpSettings, HttpState, bind, hash_password, serve},
     inbox::StoredInbox,
     metrics::Metrics,
     rabbitmq::{RabbitmqIntake, RabbitmqSettings},
@@ -70,7 +68,7 @@ pub(crate) async fn start(
             addr: settings.http.addr,
             credentials,
             webhook_secret: settings.http.webhook_secret.clone(),
-            limits: HttpLimits { drain_timeout: settings.intake.drain_timeout, ..settings.http.limits },
+            limits: settings.http.limits,
         },
         HttpPorts {
             decoder,

@@ -29,8 +29,8 @@ use tokio::time::{Instant, timeout};
 
 /// How long a command that is not a mode waits for servers that are away.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-/// Connections to PostgreSQL: one each for the flush, the marks and a reader, and one to spare.
-const LEDGER_CONNECTIONS: u32 = 4;
+/// Connections to PostgreSQL for all work but questions: the flush, the marks, the inbox in and out, keys and probes.
+const LEDGER_CONNECTIONS: u32 = 8;
 
 /// The books.
 pub(crate) struct Books {

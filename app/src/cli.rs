@@ -157,7 +157,7 @@ pub(crate) enum Command {
 
 const HEALTH: &str = "\
 Say whether another process of this program does its work, for the health check of a container: it runs, is not \
-stopped, and holds its connections to RabbitMQ (a worker) and Redis (a worker or a cron) as the settings name them. \
+stopped, and holds its connections to RabbitMQ (a worker or an archive) and Redis (a worker or a cron) as the settings name them. \
 PostgreSQL is left out: counting goes on without it.
 
 The exit code is 0 when it is healthy and 1 otherwise. Linux only.";

@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &Health, settings: &Settings) -> anyhow::Result<()>
     };
     check(&PathBuf::from(format!("/proc/{}", arguments.pid)), |arguments| {
         let has = |mode: &str| arguments.iter().any(|argument| argument == mode);
-        let takes_messages = has("--worker") || has("--standalone");
+        let takes_messages = has("--worker") || has("--standalone") || has("--archive");
         let counts_in_redis = has("--worker") || has("--cron");
         let rabbitmq = rabbitmq.filter(|_| takes_messages);
         rabbitmq.into_iter().chain(redis.filter(|_| counts_in_redis)).collect()

@@ -116,7 +116,7 @@ fn json_row(entry: &InboxEntry) -> serde_json::Value {
 }
 
 async fn retry(inbox: &dyn Inbox, id: i64) -> anyhow::Result<()> {
-    match patiently(inbox.retry(id, clock::now())).await? {
+    match patiently(inbox.retry(id)).await? {
         Retried::Again => Ok(writeln!(io::stdout(), "event {id} waits again")?),
         Retried::NotFailed(status) => anyhow::bail!("event {id} is {} and has not failed", status.word()),
         Retried::Unknown => anyhow::bail!("there is no event {id}"),
@@ -131,7 +131,7 @@ async fn retry_all(inbox: &dyn Inbox) -> anyhow::Result<()> {
     loop {
         let page = patiently(inbox.list(&filter)).await?;
         for entry in &page {
-            if patiently(inbox.retry(entry.id, clock::now())).await? == Retried::Again {
+            if patiently(inbox.retry(entry.id)).await? == Retried::Again {
                 again += 1;
             }
         }
@@ -149,9 +149,9 @@ async fn retry_all(inbox: &dyn Inbox) -> anyhow::Result<()> {
 pub(crate) async fn remove_done_hourly(
     inbox: Arc<StoredInbox>,
     retention: Duration,
+    dependency: Arc<Dependency>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let dependency = Dependency::new("inbox");
     let mut ticks = interval(REMOVE_EVERY);
     let work = async {
         loop {

@@ -56,11 +56,12 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
     let tally = Arc::new(Tally::default());
     let broker = settings.rabbitmq().filter(|_| settings.sources.contains(&SourceKind::Rabbitmq));
     let overview = overview(&backends, broker);
+    let (marks, removal) = (Arc::new(Dependency::new("ledger")), Arc::new(Dependency::new("inbox")));
     let metrics = Arc::new(Metrics::new(MetricSources {
         overview: overview.clone(),
         tally: plan.works.then(|| Arc::clone(&tally)),
         flushes: plan.flushes.then(|| Arc::clone(&backends.flushes)),
-        dependencies: vec![Arc::clone(&backends.dependency)],
+        dependencies: [&backends.dependency, &marks, &removal].map(Arc::clone).into(),
         version: env!("CARGO_PKG_VERSION"),
         now: clock::now,
     }));
@@ -91,13 +92,13 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
         tasks.spawn(Arc::clone(&service).work(routes, modes.until_idle));
     }
     if let Some(accumulator) = accumulator {
-        tasks.spawn(Arc::clone(&service).report_marks(accumulator));
+        tasks.spawn(Arc::clone(&service).report_marks(accumulator, marks));
     }
     if plan.flushes {
         tasks.spawn(Arc::clone(&service).flush_on_schedule());
         if let Some(inbox) = &service.backends.books.inbox {
             let (inbox, retention) = (Arc::clone(inbox), service.settings.inbox.retention);
-            tasks.spawn(inbox::remove_done_hourly(inbox, retention, service.stop.clone()));
+            tasks.spawn(inbox::remove_done_hourly(inbox, retention, removal, service.stop.clone()));
         }
     }
     let mut result = Ok(());
@@ -356,8 +357,11 @@ impl Service {
     }
 
     /// Leaves in the ledger how far the shards were seen, by which a rollback is noticed that happens while nobody runs.
-    async fn report_marks(self: Arc<Self>, accumulator: AccumulatorId) -> anyhow::Result<()> {
-        let dependency = Dependency::new("ledger");
+    async fn report_marks(
+        self: Arc<Self>,
+        accumulator: AccumulatorId,
+        dependency: Arc<Dependency>,
+    ) -> anyhow::Result<()> {
         let Backends { books, shards, .. } = &self.backends;
         let mut ticks = interval(MARKS_EVERY);
         loop {

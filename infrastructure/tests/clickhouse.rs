@@ -116,6 +116,30 @@ async fn an_event_is_read_back_as_it_was_with_all_that_its_message_said() {
     insta::assert_snapshot!("typed", typed);
 }
 
+/// ClickHouse lets a name that a SELECT gives win over a column of the table.
+#[tokio::test]
+async fn columns_may_be_called_as_the_table_calls_its_own_and_what_a_row_does_not_have_is_null() {
+    let server = ClickhouseServer::start();
+    let archive = open(&server).await;
+    let column = |name: &str| {
+        let value = Value::new(name, Pick::Constant("x".into()));
+        Column { name: name.into(), kind: ColumnKind::Text, value }
+    };
+    let before = Mapping { columns: vec![column("format")], ..mapping() };
+    let after = Mapping { columns: ["format", "columns", "title"].map(column).into(), ..mapping() };
+    let delivery = delivery(1_768_046_500);
+    let text = |text: &str| ColumnValue::Text(text.into());
+    let (old, new) =
+        (event("old", "1", vec![text("a")]), event("new", "2", vec![text("b"), text("c"), text("d")]));
+    archive.keep(&[archived(1, &old, &delivery, &before)]).await.unwrap();
+    archive.migrate(Some(&after)).await.unwrap();
+    archive.keep(&[archived(2, &new, &delivery, &after)]).await.unwrap();
+    let rows = server.query(
+        "SELECT tenant, `format`, `columns`, title FROM `archive_orders-1` ORDER BY tenant FORMAT TSV",
+    );
+    assert_eq!(rows, "new\tb\tc\td\nold\ta\t\\N\t\\N");
+}
+
 #[tokio::test]
 async fn copies_change_no_sum_whether_their_batch_is_repeated_or_another_one() {
     let server = ClickhouseServer::start();

@@ -170,7 +170,7 @@ impl Settings {
     }
 
     fn read(reader: &mut Reader<'_>) -> Self {
-        let settings = Self {
+        let mut settings = Self {
             sources: reader.required("PULSE_SOURCES", source_list),
             intake: Intake {
                 format: read_format(reader),
@@ -206,6 +206,7 @@ impl Settings {
                 json: reader.required("LOG_FORMAT", one_of([("pretty", false), ("json", true)])),
             },
         };
+        settings.http.limits.drain_timeout = settings.intake.drain_timeout;
         if settings.sources.contains(&SourceKind::Kafka) && !cfg!(feature = "kafka") {
             let remedy = "names kafka, and this build has no Kafka: build it with `--features kafka`";
             reader.fault("PULSE_SOURCES", remedy);

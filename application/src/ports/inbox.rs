@@ -145,7 +145,7 @@ pub trait Inbox: Send + Sync + 'static {
     async fn list(&self, filter: &InboxFilter) -> Result<Vec<InboxEntry>, PortError>;
 
     /// Lets a failed event wait again.
-    async fn retry(&self, id: i64, now: Timestamp) -> Result<Retried, PortError>;
+    async fn retry(&self, id: i64) -> Result<Retried, PortError>;
 
     /// Removes at most some thousand events that were done before a moment; how many. Call again while it is not 0.
     async fn remove_done(&self, before: Timestamp) -> Result<u64, PortError>;

@@ -136,34 +136,22 @@ fn bytes_of_hex(text: &str) -> Option<Vec<u8>> {
         .map(|digits| digits.chunks(2).map(|pair| pair[0] * 16 + pair[1]).collect())
 }
 
+fn required<'a>(field: &str, value: Option<&'a RawValue>) -> Result<&'a RawValue, Problem> {
+    value.filter(|value| value.get() != "null").ok_or_else(|| {
+        let detail = format!("{field} is missing");
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "missing_field", detail).of_field(field)
+    })
+}
+
 fn event(state: &HttpState, body: &[u8]) -> Result<InboxEvent, Problem> {
     let payment: Payment<'_> = serde_json::from_slice(body).map_err(|error| {
         Problem::new(StatusCode::BAD_REQUEST, "malformed", format!("not the event of a payment: {error}"))
     })?;
-    let required = |field: &str, value: Option<&'_ RawValue>| match value {
-        Some(value) if value.get() != "null" => Ok(()),
-        _ => Err(Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "missing_field",
-            format!("{field} is missing"),
-        )
-        .of_field(field)),
-    };
-    required("event_id", payment.event_id)?;
-    required("type", payment.kind)?;
-    required("amount", payment.amount)?;
-    required("currency", payment.currency)?;
-    required("occurred_at", payment.occurred_at)?;
-    let Payment {
-        event_id: Some(id),
-        kind: Some(product_sku),
-        amount: Some(used_amount),
-        currency: Some(use_unity),
-        occurred_at: Some(occurred_at),
-    } = payment
-    else {
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "missing_field", "a field is missing"));
-    };
+    let id = required("event_id", payment.event_id)?;
+    let product_sku = required("type", payment.kind)?;
+    let used_amount = required("amount", payment.amount)?;
+    let use_unity = required("currency", payment.currency)?;
+    let occurred_at = required("occurred_at", payment.occurred_at)?;
     if !used_amount.get().starts_with('"') {
         return Err(Problem::invalid("amount", "amount must be a decimal string, such as \"5000\""));
     }
@@ -318,7 +306,7 @@ pub(super) async fn retry(
     id: Result<Path<i64>, PathRejection>,
 ) -> Result<(StatusCode, Json<Taken>), Problem> {
     let Path(id) = id?;
-    match state.ports.inbox.retry(id, (state.ports.now)()).await? {
+    match state.ports.inbox.retry(id).await? {
         Retried::Again => Ok((StatusCode::ACCEPTED, Json(Taken { ok: true }))),
         Retried::NotFailed(status) => {
             let detail =

@@ -17,7 +17,7 @@ pub(crate) use {
     refusals::added_refusals,
     tables::{
         Claim, Claimant, Claimed, EXPIRED_MAX, InboxClaims, InboxTable, NewRow, REMOVED_MAX, RETRY_AFTER_MAX,
-        SUSPECT_ATTEMPTS, envelope_from_json,
+        SUSPECT_ATTEMPTS, envelope_from_json, warn_of_failed,
     },
 };
 
@@ -94,8 +94,8 @@ impl Inbox for StoredInbox {
         self.table.list(filter).await
     }
 
-    async fn retry(&self, id: i64, now: Timestamp) -> Result<Retried, PortError> {
-        let retried = self.table.retry(id, now).await?;
+    async fn retry(&self, id: i64) -> Result<Retried, PortError> {
+        let retried = self.table.retry(id).await?;
         if retried == Retried::Again {
             self.arrivals.notify_one();
         }

@@ -8,6 +8,17 @@ use domain::{Timestamp, check_text};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, time::Duration};
+use tracing::warn;
+
+/// Says which events have failed for good as their leases were ended: the id and the new status of each.
+pub(crate) fn warn_of_failed(ended: &[(i64, String)]) {
+    for (id, _) in ended.iter().filter(|(_, status)| status == "failed") {
+        warn!(
+            id,
+            "an event of the inbox has ended its workers too often and has failed: see `app webhooks list --status failed`"
+        );
+    }
+}
 
 /// How many events [`InboxTable::remove_done`] removes at most.
 pub(crate) const REMOVED_MAX: u32 = 2_000;
@@ -40,7 +51,7 @@ pub(crate) trait InboxTable: Send + Sync + 'static {
 
     async fn list(&self, filter: &InboxFilter) -> Result<Vec<InboxEntry>, PortError>;
 
-    async fn retry(&self, id: i64, now: Timestamp) -> Result<Retried, PortError>;
+    async fn retry(&self, id: i64) -> Result<Retried, PortError>;
 
     async fn remove_done(&self, before: Timestamp) -> Result<u64, PortError>;
 

@@ -137,11 +137,6 @@ fn add_engine(families: &mut Families, tally: &TallySnapshot) {
         "Pulses, or whole messages, that are in the dead letters, by reason.",
         Reason::ALL.map(rejected),
     );
-    families.counter(
-        "pulse_batches_applied_total",
-        "Batches that are durable in the accumulator.",
-        one(tally.batch_sizes.buckets.iter().sum()),
-    );
     families.histogram("pulse_batch_size_pulses", "Pulses in a batch.", &tally.batch_sizes, 1);
     families.histogram(
         "pulse_apply_duration_seconds",

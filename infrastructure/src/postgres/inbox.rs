@@ -146,7 +146,7 @@ impl InboxTable for PostgresLedger {
         rows.into_iter().map(|row| row.entry(OPERATION)).collect()
     }
 
-    async fn retry(&self, id: i64, _: Timestamp) -> Result<Retried, PortError> {
+    async fn retry(&self, id: i64) -> Result<Retried, PortError> {
         const OPERATION: &str = "let an event of the inbox wait again";
         let mut session = self.begin(OPERATION, session::WRITE).await?;
         if session.execute(sqlx::query(RETRY).bind(id)).await? == 1 {

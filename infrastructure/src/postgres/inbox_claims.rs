@@ -3,7 +3,7 @@
 use super::{PostgresLedger, session, timestamp};
 use crate::inbox::{
     Claim, Claimant, Claimed, EXPIRED_MAX, InboxClaims, RETRY_AFTER_MAX, SUSPECT_ATTEMPTS, added_refusals,
-    envelope_from_json,
+    envelope_from_json, warn_of_failed,
 };
 use application::ports::{DeadLetter, PortError};
 use async_trait::async_trait;
@@ -25,7 +25,8 @@ set status = case when attempts >= $1 then 'failed' else 'received' end,
         attempts, lease_owner),
     next_attempt_at = clock_timestamp() + least($2 * power(2, least(attempts - 1, 30)), $3) * interval '1 millisecond',
     lease_owner = null, lease_until = null, refused = null
-from ended where event.id = ended.id";
+from ended where event.id = ended.id
+returning event.id, event.status";
 
 /// The oldest that are due, up to `$2` of them and `$3` bytes, for `$1` and `$4` ms. From `$5` attempts on an event is taken
 /// alone, if `$6`; it ends the claim of those before it.
@@ -100,7 +101,7 @@ struct ClaimedRow {
 impl InboxClaims for PostgresLedger {
     async fn claim(&self, claim: Claim<'_>) -> Result<Vec<Claimed>, PortError> {
         const OPERATION: &str = "claim events of the inbox";
-        let end_leases = sqlx::query(END_LEASES)
+        let end_leases = sqlx::query_as(END_LEASES)
             .bind(i32::try_from(claim.attempts_max.max(SUSPECT_ATTEMPTS + 1)).unwrap_or(i32::MAX))
             .bind(milliseconds(claim.retry_after))
             .bind(milliseconds(RETRY_AFTER_MAX))
@@ -113,9 +114,10 @@ impl InboxClaims for PostgresLedger {
             .bind(i64::from(SUSPECT_ATTEMPTS))
             .bind(claim.may_be_alone);
         let mut session = self.begin(OPERATION, session::WRITE).await?;
-        session.execute(end_leases).await?;
+        let ended: Vec<(i64, String)> = session.fetch_all(end_leases).await?;
         let rows: Vec<ClaimedRow> = session.fetch_all(take).await?;
         session.commit().await?;
+        warn_of_failed(&ended);
         let mut claimed: Vec<Claimed> =
             rows.into_iter().map(|row| row.claimed(OPERATION)).collect::<Result<_, _>>()?;
         claimed.sort_unstable_by_key(|event| event.id);

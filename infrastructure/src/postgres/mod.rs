@@ -31,6 +31,8 @@ use std::{str::FromStr, time::Duration};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
+/// How many questions about the books are answered at once; each has a connection.
+const QUESTIONS_AT_ONCE: u32 = 4;
 /// How long a call waits for a connection: a free one of the pool, or a new one. Within it the pool tries by itself and says
 /// nothing, so it is short: whoever holds the call tells that the server is away.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(3);
@@ -45,7 +47,7 @@ const FIRST_SECOND: i64 = -210_866_803_200;
 pub struct PostgresSettings {
     /// `postgres://user:password@host:port/database`, with `sslmode` and the like as parameters.
     pub url: SecretString,
-    /// The most connections, at least 1.
+    /// The most connections, at least 1; questions about the books have up to four more.
     pub max_connections: u32,
     /// Accepts a server with `fsync` or `full_page_writes` off, which may lose committed books when its machine stops.
     pub allow_unsafe_durability: bool,
@@ -55,6 +57,8 @@ pub struct PostgresSettings {
 #[derive(Clone, Debug)]
 pub struct PostgresLedger {
     pool: PgPool,
+    /// For questions about the books: however long they take, the work goes on.
+    questions: PgPool,
     options: PgConnectOptions,
     allow_unsafe_durability: bool,
 }
@@ -73,13 +77,17 @@ impl PostgresLedger {
             .map_err(|error| error::port_error("read the ledger's URL", error))?
             .application_name(APPLICATION_NAME)
             .disable_statement_logging();
-        let pool = PgPoolOptions::new()
-            .max_connections(settings.max_connections.max(1))
-            .acquire_timeout(ACQUIRE_LIMIT)
-            // Waiting is reported by the error, once, by whoever handles it.
-            .acquire_slow_threshold(ACQUIRE_LIMIT * 2)
-            .connect_lazy_with(options.clone());
-        let ledger = Self { pool, options, allow_unsafe_durability: settings.allow_unsafe_durability };
+        let pool = |connections: u32| {
+            PgPoolOptions::new()
+                .max_connections(connections.max(1))
+                .acquire_timeout(ACQUIRE_LIMIT)
+                // Waiting is reported by the error, once, by whoever handles it.
+                .acquire_slow_threshold(ACQUIRE_LIMIT * 2)
+                .connect_lazy_with(options.clone())
+        };
+        let (pool, questions) = (pool(settings.max_connections), pool(QUESTIONS_AT_ONCE));
+        let ledger =
+            Self { pool, questions, options, allow_unsafe_durability: settings.allow_unsafe_durability };
         match ledger.check().await {
             Err(error) if !error.is_transient() => Err(error),
             _ => Ok(ledger),
@@ -121,6 +129,12 @@ impl PostgresLedger {
     /// Closes the connections, those in use when their work is done.
     pub async fn close(&self) {
         self.pool.close().await;
+        self.questions.close().await;
+    }
+
+    /// Begins to answer a question about the books.
+    async fn begin_question(&self, operation: &'static str) -> Result<Session, PortError> {
+        Session::begin(&self.questions, operation, session::READ, self.allow_unsafe_durability).await
     }
 
     async fn begin(&self, operation: &'static str, kind: session::Kind) -> Result<Session, PortError> {

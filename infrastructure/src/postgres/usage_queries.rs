@@ -1,6 +1,6 @@
 //! Answers questions about the books without reading all of them (`UsageQueries`).
 
-use super::{PostgresLedger, counter, session, usage_reader::push_wanted, window_start};
+use super::{PostgresLedger, counter, usage_reader::push_wanted, window_start};
 use application::ports::{
     FlushRecord, GroupBy, LedgerPage, LedgerRow, PortError, UsageFilter, UsageQueries, WindowSum,
 };
@@ -35,7 +35,7 @@ from flushes order by flushed_at desc, shard desc, generation desc limit $1";
 #[async_trait]
 impl UsageQueries for PostgresLedger {
     async fn page(&self, filter: &UsageFilter, skip: u64, limit: u32) -> Result<LedgerPage, PortError> {
-        let mut session = self.begin(OPERATION, session::READ).await?;
+        let mut session = self.begin_question(OPERATION).await?;
         let mut counting = QueryBuilder::new("select count(*) from hourly_usage where true");
         push_wanted(&mut counting, filter);
         let total: Option<(i64,)> = session.fetch_optional(counting.build_query_as()).await?;
@@ -62,7 +62,7 @@ impl UsageQueries for PostgresLedger {
     }
 
     async fn row(&self, id: i64) -> Result<Option<LedgerRow>, PortError> {
-        let mut session = self.begin(OPERATION, session::READ).await?;
+        let mut session = self.begin_question(OPERATION).await?;
         let mut query = QueryBuilder::new(ROW);
         query.push(" and id = ").push_bind(id);
         let row: Option<Row> = session.fetch_optional(query.build_query_as()).await?;
@@ -71,7 +71,7 @@ impl UsageQueries for PostgresLedger {
     }
 
     async fn span(&self, filter: &UsageFilter) -> Result<Option<(HourWindow, HourWindow)>, PortError> {
-        let mut session = self.begin(OPERATION, session::READ).await?;
+        let mut session = self.begin_question(OPERATION).await?;
         let mut query =
             QueryBuilder::new("select min(window_start), max(window_start) from hourly_usage where true");
         push_wanted(&mut query, filter);
@@ -110,7 +110,7 @@ impl UsageQueries for PostgresLedger {
         query.push("from hourly_usage where true");
         push_wanted(&mut query, &span);
         query.push(" group by 1, 2, 3, 4 order by 1, 2, 3, 4 limit ").push_bind(i64::from(limit));
-        let mut session = self.begin(OPERATION, session::READ).await?;
+        let mut session = self.begin_question(OPERATION).await?;
         session.execute(sqlx::query(MEMORY)).await?;
         let sums: Vec<Sum> = session.fetch_all(query.build_query_as()).await?;
         session.finish().await?;
@@ -118,7 +118,7 @@ impl UsageQueries for PostgresLedger {
     }
 
     async fn flushes(&self, limit: u32) -> Result<Vec<FlushRecord>, PortError> {
-        let mut session = self.begin(OPERATION, session::READ).await?;
+        let mut session = self.begin_question(OPERATION).await?;
         let flushes: Vec<Flush> = session.fetch_all(sqlx::query_as(FLUSHES).bind(i64::from(limit))).await?;
         session.finish().await?;
         flushes.into_iter().map(|flush| readable(flush.record())).collect()

@@ -125,7 +125,7 @@ impl InboxTable for EmbeddedStore {
         rows.into_iter().map(|row| row.entry(OPERATION)).collect()
     }
 
-    async fn retry(&self, id: i64, _: Timestamp) -> Result<Retried, PortError> {
+    async fn retry(&self, id: i64) -> Result<Retried, PortError> {
         const OPERATION: &str = "let an event of the inbox wait again";
         let mut turn = self.file.writer(OPERATION).await?;
         let mut step = turn.begin().await?;

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::inbox::{
     Claim, Claimant, Claimed, EXPIRED_MAX, InboxClaims, RETRY_AFTER_MAX, SUSPECT_ATTEMPTS, added_refusals,
-    envelope_from_json,
+    envelope_from_json, warn_of_failed,
 };
 use application::ports::{DeadLetter, PortError};
 use async_trait::async_trait;
@@ -35,7 +35,8 @@ SET status = CASE WHEN attempts >= ?1 THEN 'failed' ELSE 'received' END,
 WHERE id IN (
     SELECT id FROM webhook_events
     WHERE status = 'processing' AND lease_until < CAST(unixepoch('subsec') * 1000 AS INTEGER)
-    ORDER BY lease_until LIMIT ?4)";
+    ORDER BY lease_until LIMIT ?4)
+RETURNING id, status";
 
 /// The oldest that are due, up to `?2` of them and `?3` bytes, for `?1` and `?4` ms. From `?5` attempts on an event is taken
 /// alone, if `?6`; it ends the claim of those before it.
@@ -110,12 +111,12 @@ impl InboxClaims for EmbeddedStore {
         }
         let mut turn = self.file.writer(OPERATION).await?;
         let mut step = turn.begin().await?;
-        sqlx::query(END_LEASES)
+        let ended: Vec<(i64, String)> = sqlx::query_as(END_LEASES)
             .bind(claim.attempts_max.max(SUSPECT_ATTEMPTS + 1))
             .bind(window(claim.retry_after.min(RETRY_AFTER_MAX)))
             .bind(window(RETRY_AFTER_MAX))
             .bind(EXPIRED_MAX)
-            .execute(&mut *step)
+            .fetch_all(&mut *step)
             .await
             .map_err(fault(OPERATION))?;
         let rows: Vec<ClaimedRow> = sqlx::query_as(CLAIM)
@@ -129,6 +130,7 @@ impl InboxClaims for EmbeddedStore {
             .await
             .map_err(fault(OPERATION))?;
         step.commit().await.map_err(fault(OPERATION))?;
+        warn_of_failed(&ended);
         let mut claimed: Vec<Claimed> =
             rows.into_iter().map(|row| row.claimed(OPERATION)).collect::<Result<_, _>>()?;
         claimed.sort_unstable_by_key(|event| event.id);

@@ -92,8 +92,8 @@ pub(super) const HTTP: &[Definition] = &[
         allowed: "a whole number from 1 to 10000",
         example: "",
         secret: false,
-        doc: "The most bodies of pulses in hand at once; more are answered with 503 and Retry-After. Times HTTP_BODY_MAX, \
-              it bounds their memory.",
+        doc: "The most bodies of pulses in hand at once; more are answered with 503 and Retry-After. Each takes \
+              up to five times its bytes, HTTP_BODY_MAX at the most.",
     },
 ];
 

@@ -302,11 +302,11 @@ pub async fn a_failed_event_can_be_sent_round_again<F: FreshInbox>(fresh: &F) {
     refuse(&inbox, &[letter(&deliveries[0], None, "no")]).await;
     settle(&source, &deliveries).await;
     let before = entries(&inbox).await;
-    assert_eq!(inbox.retry(before[0].id, NOW).await.expect("it can be asked for"), Retried::Again);
+    assert_eq!(inbox.retry(before[0].id).await.expect("it can be asked for"), Retried::Again);
     let again = take(&source, 1).await;
     assert_eq!(again[0].body, b"0");
     assert_eq!(again[0].envelope.message_id, deliveries[0].envelope.message_id);
-    let retried = |id| inbox.retry(id, NOW);
+    let retried = |id| inbox.retry(id);
     let in_hand = retried(before[0].id).await.expect("it can be asked for");
     assert_eq!(in_hand, Retried::NotFailed(InboxStatus::Processing));
     settle(&source, &again).await;
