@@ -36,7 +36,7 @@ pub(super) const ARCHIVE: &[Definition] = &[
         example: "",
         secret: false,
         doc: "The most events in one insert. ClickHouse likes few and large ones. From RabbitMQ twice as many messages are taken \
-              ahead.",
+              ahead, and held in memory while ClickHouse is away: take less where messages are large.",
     },
     Definition {
         name: "ARCHIVE_BATCH_LINGER",
