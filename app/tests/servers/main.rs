@@ -6,6 +6,7 @@
 #![cfg(feature = "servers")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod api;
 #[cfg(feature = "clickhouse")]
 mod archive;
 mod bad_input;
