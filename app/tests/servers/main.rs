@@ -12,6 +12,8 @@ mod archive;
 mod bad_input;
 mod crashes;
 mod event_counter;
+#[cfg(all(feature = "kafka", feature = "clickhouse"))]
+mod kafka;
 mod metrics;
 mod outages;
 mod publishing;
