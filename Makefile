@@ -31,6 +31,9 @@ check-files:
 	scripts/test-check-arrows
 	scripts/check-scripts
 	scripts/check-compose
+	scripts/check-links
+	scripts/check-observability
+	scripts/check-kubernetes
 
 check-dependencies:
 	scripts/install-tools cargo-deny cargo-machete

@@ -25,7 +25,10 @@ use infrastructure::{
     sqlite::{EmbeddedSettings, EmbeddedStore, ServiceLock},
 };
 use std::{path::Path, sync::Arc, time::Duration};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    select,
+    time::{Instant, sleep, timeout},
+};
 
 /// How long a command that is not a mode waits for servers that are away.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -267,7 +270,31 @@ where
 {
     match timeout(PATIENCE, work).await {
         Ok(result) => result.map_err(Into::into),
-        Err(_) => Err(anyhow::anyhow!("a server was away for more than {} s", PATIENCE.as_secs()))
-            .context("nothing is lost: repeat the command when it is back"),
+        Err(_) => Err(away_for_too_long()),
     }
+}
+
+/// Bounds how long a dependency may be away meanwhile, and not how long the work takes.
+pub(crate) async fn while_there<T>(
+    dependency: &Dependency,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let away = async {
+        let mut there = Instant::now();
+        while there.elapsed() < PATIENCE {
+            sleep(Duration::from_millis(100)).await;
+            if !dependency.is_away() {
+                there = Instant::now();
+            }
+        }
+    };
+    select! {
+        result = work => result,
+        () = away => Err(away_for_too_long()),
+    }
+}
+
+fn away_for_too_long() -> anyhow::Error {
+    anyhow::anyhow!("a server was away for more than {} s", PATIENCE.as_secs())
+        .context("nothing is lost: repeat the command when it is back")
 }

@@ -2,8 +2,8 @@
 
 use crate::backends::Backends;
 use application::{
-    overview::GatherOverview,
-    ports::{Backlog, Inbox, PortError, RefusedPulses},
+    overview::{GatherArchive, GatherOverview},
+    ports::{Backlog, EventArchive, Inbox, PortError, RefusedPulses},
 };
 use async_trait::async_trait;
 use infrastructure::rabbitmq::{RabbitmqObserver, RabbitmqSettings};
@@ -38,6 +38,22 @@ pub(crate) fn overview(backends: &Backends, broker: Option<&RabbitmqSettings>) -
         refused,
         part_limit: PART_LIMIT,
     }
+}
+
+/// A look at the archive, and at its broker where it has one.
+pub(crate) fn archive_overview(
+    name: &str,
+    archive: Arc<dyn EventArchive>,
+    broker: Option<&RabbitmqSettings>,
+) -> GatherArchive {
+    let mut backlogs: Vec<(String, Arc<dyn Backlog>)> = Vec::new();
+    let mut refused: Vec<(String, Arc<dyn RefusedPulses>)> = Vec::new();
+    if let Some(broker) = broker {
+        let observer = Arc::new(RabbitmqObserver::new(broker.clone()));
+        backlogs.push((format!("rabbitmq {}", broker.queue), Arc::clone(&observer) as _));
+        refused.push((format!("rabbitmq {}", broker.dead_letter_queue), observer));
+    }
+    GatherArchive { name: name.to_owned(), archive, backlogs, refused, part_limit: PART_LIMIT }
 }
 
 /// What waits in the inbox.

@@ -14,6 +14,7 @@ mod event_counter;
 mod metrics;
 mod outages;
 mod publishing;
+mod quorum;
 mod stopping;
 mod system;
 mod totals;
