@@ -23,7 +23,7 @@ test: test-servers ## Runs all tests, on real servers too
 	scripts/install-tools schemathesis
 	cargo test --workspace $(SERVERS)
 
-check: check-files check-dependencies check-code ## Format, lints, docs, dependency arrows, licences, scripts, compose file
+check: check-files check-dependencies check-code ## Format, lints, docs, dependency arrows, licences, scripts, compose file, alert rules, manifests
 
 check-files:
 	cargo fmt --all --check
