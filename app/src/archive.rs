@@ -4,7 +4,7 @@ use crate::{
     cli::Modes,
     overview::archive_overview,
     service::{kafka_route, rabbitmq_route, tell_metrics},
-    settings::{Fault, Faults, Settings, SourceKind, shown_url},
+    settings::{Fault, Faults, Kafka, Settings, SourceKind, shown_url},
 };
 use anyhow::Context;
 use application::{
@@ -31,7 +31,7 @@ const WITHOUT: &str = "leave the events unarchived: --worker counts them without
 /// # Errors
 /// [`Faults`] where a setting is lacking; otherwise why it could not go on.
 pub(crate) async fn run(modes: Modes, settings: &Settings, stop: CancellationToken) -> anyhow::Result<()> {
-    let Plan { url, routes, broker } = plan(settings)?;
+    let Plan { url, routes, broker, kafka } = plan(settings)?;
     let sources: Vec<&str> = routes.iter().map(|route| route.name.as_str()).collect();
     let archive_limits = settings.archive_limits();
     info!(
@@ -50,7 +50,7 @@ pub(crate) async fn run(modes: Modes, settings: &Settings, stop: CancellationTok
     info!("ready");
     let tally = Arc::new(Tally::default());
     let metrics = Metrics::of_archive(ArchiveMetricSources {
-        overview: archive_overview(NAME, Arc::clone(&archive), broker.as_ref()),
+        overview: archive_overview(NAME, Arc::clone(&archive), broker.as_ref(), kafka.as_ref()),
         tally: Arc::clone(&tally),
         version: env!("CARGO_PKG_VERSION"),
     });
@@ -97,6 +97,8 @@ struct Plan<'a> {
     routes: Vec<Route>,
     /// The broker as the archive uses it, where it is among the sources.
     broker: Option<RabbitmqSettings>,
+    /// The topic as the archive reads it, where it is among the sources.
+    kafka: Option<Kafka>,
 }
 
 fn plan(settings: &Settings) -> anyhow::Result<Plan<'_>> {
@@ -105,7 +107,8 @@ fn plan(settings: &Settings) -> anyhow::Result<Plan<'_>> {
             "app --archive needs ClickHouse, and this build has none: build it with `--features clickhouse`";
         return Err(Faults::from(Fault::new("CLICKHOUSE_URL", remedy)).into());
     }
-    let (mut routes, mut lacking, mut used) = (Vec::new(), Vec::new(), None);
+    let (mut routes, mut lacking) = (Vec::new(), Vec::new());
+    let (mut used_broker, mut used_kafka) = (None, None);
     let url = settings.archive.url.as_ref();
     if url.is_none() {
         lacking.push(Fault::lacking("CLICKHOUSE_URL", CALLER, WITHOUT));
@@ -116,12 +119,14 @@ fn plan(settings: &Settings) -> anyhow::Result<Plan<'_>> {
             SourceKind::Rabbitmq => settings.archive_broker(CALLER, WITHOUT).map(|broker| {
                 let route = rabbitmq_route(&broker, decoder.clone());
                 let name = format!("rabbitmq {}", broker.queue);
-                used = Some(broker);
+                used_broker = Some(broker);
                 Ok(Route { name, ..route })
             }),
             SourceKind::Kafka => settings.archive_kafka(CALLER, WITHOUT).map(|kafka| {
                 let route = kafka_route(&kafka, decoder.clone(), Arc::new(SourceDecides))?;
-                Ok(Route { name: format!("kafka {}", kafka.topic), ..route })
+                let name = format!("kafka {}", kafka.topic);
+                used_kafka = Some(kafka);
+                Ok(Route { name, ..route })
             }),
             SourceKind::Inbox => continue,
         };
@@ -141,7 +146,8 @@ fn plan(settings: &Settings) -> anyhow::Result<Plan<'_>> {
     }
     match url {
         Some(url) if lacking.is_empty() => {
-            Ok(Plan { url, routes: routes.into_iter().collect::<anyhow::Result<_>>()?, broker: used })
+            let routes = routes.into_iter().collect::<anyhow::Result<_>>()?;
+            Ok(Plan { url, routes, broker: used_broker, kafka: used_kafka })
         }
         _ => Err(Faults(lacking).into()),
     }

@@ -55,7 +55,7 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
     let mut tasks = JoinSet::new();
     let tally = Arc::new(Tally::default());
     let broker = settings.rabbitmq().filter(|_| settings.sources.contains(&SourceKind::Rabbitmq));
-    let overview = overview(&backends, broker);
+    let overview = overview(&backends, broker, settings.kafka_source());
     let (marks, removal) = (Arc::new(Dependency::new("ledger")), Arc::new(Dependency::new("inbox")));
     let metrics = Arc::new(Metrics::new(MetricSources {
         overview: overview.clone(),
