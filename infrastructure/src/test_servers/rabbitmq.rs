@@ -102,19 +102,18 @@ impl RabbitmqServer {
         fs::write(folder.path().join("plugins"), format!("[{}].\n", options.plugins.join(",")))
             .expect("a file");
         // Started here and not by the node, which would leave it behind.
-        let (port_mapper, mapper_port) = match mapper_port {
-            Some(port) => (None, port),
-            None => {
-                let port = free_port();
-                let mapper = ServerProcess::start(None, "/usr/bin/epmd", |command| {
-                    command
-                        .args(["-port", &port.to_string(), "-address", "127.0.0.1"])
-                        .stdin(Stdio::null())
-                        .stderr(Stdio::null());
-                });
-                wait_for_port(port, START_LIMIT);
-                (Some(mapper), port)
-            }
+        let (port_mapper, mapper_port) = if let Some(port) = mapper_port {
+            (None, port)
+        } else {
+            let port = free_port();
+            let mapper = ServerProcess::start(None, "/usr/bin/epmd", |command| {
+                command
+                    .args(["-port", &port.to_string(), "-address", "127.0.0.1"])
+                    .stdin(Stdio::null())
+                    .stderr(Stdio::null());
+            });
+            wait_for_port(port, START_LIMIT);
+            (Some(mapper), port)
         };
         let mut server =
             Self { node: None, _port_mapper: port_mapper, folder, port, mapper_port, distribution_port };
