@@ -1,22 +1,62 @@
-//! Logs, to standard error.
+//! Logs, to standard error, and the export of spans.
 
-use crate::{progress, settings::Log};
+use crate::{
+    progress,
+    settings::{Export, Log},
+};
+#[cfg(feature = "otlp")]
+use infrastructure::telemetry::SpanExport;
 use std::io::{self, IsTerminal, Write};
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 /// Libraries that say at `info` or `warn` what we say ourselves; lapin also shows what is in a message. `LOG_LEVEL` may
 /// name them to hear them.
 const QUIET: &str = "lapin=off,sqlx=warn,tokio_cron_scheduler=warn";
 
-/// Starts logging for the whole program; a second call does nothing.
-pub(crate) fn start(log: &Log) {
-    let builder = tracing_subscriber::fmt().with_env_filter(filter(&log.level)).with_writer(BesideBars);
-    let _ = if log.json {
-        builder.json().flatten_event(true).try_init()
+type Layers = Vec<Box<dyn Layer<Registry> + Send + Sync>>;
+
+/// Starts logging for the whole program, and the export of spans where one is asked for; a second call does nothing.
+/// Dropping what it returns hands over the last spans.
+///
+/// # Errors
+/// Where spans cannot be exported to such an address.
+pub(crate) fn start(log: &Log) -> anyhow::Result<Option<SpanExport>> {
+    let lines = fmt::layer().with_writer(BesideBars);
+    let lines = if log.json {
+        lines.json().flatten_event(true).boxed()
     } else {
         let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        builder.with_ansi(colours).try_init()
+        lines.with_ansi(colours).boxed()
     };
+    let mut layers: Layers = vec![lines.with_filter(filter(&log.level)).boxed()];
+    let export = log.export.as_ref().map(|export| start_export(export, &mut layers)).transpose()?;
+    let _ = tracing_subscriber::registry().with(layers).try_init();
+    if log.export.is_some() && !cfg!(feature = "otlp") {
+        tracing::warn!("OTEL_EXPORTER_OTLP_ENDPOINT is not used: this build exports no spans (feature otlp)");
+    }
+    Ok(export)
+}
+
+#[cfg(feature = "otlp")]
+fn start_export(export: &Export, layers: &mut Layers) -> anyhow::Result<SpanExport> {
+    let (handle, layer) = SpanExport::start(&export.endpoint, export.service.clone())?;
+    layers.push(layer.boxed());
+    Ok(handle)
+}
+
+/// Nothing: this build exports no spans.
+#[cfg(not(feature = "otlp"))]
+pub(crate) struct SpanExport;
+
+#[cfg(not(feature = "otlp"))]
+#[expect(clippy::unnecessary_wraps, reason = "as in builds that export spans")]
+fn start_export(_: &Export, _: &mut Layers) -> anyhow::Result<SpanExport> {
+    Ok(SpanExport)
 }
 
 fn filter(level: &str) -> EnvFilter {
@@ -48,7 +88,6 @@ impl Write for BesideBars {
 mod tests {
     use super::*;
     use tracing::{Level, enabled, subscriber::with_default};
-    use tracing_subscriber::{Registry, layer::SubscriberExt};
 
     #[test]
     fn lapin_which_shows_messages_is_heard_only_where_it_is_asked_for() {

@@ -67,7 +67,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let environment =
         Environment::collect(cli.overrides.into_settings(), std::env::vars_os(), Path::new(".env"));
     let settings = Settings::load(&environment)?;
-    logging::start(&settings.log);
+    // The last thing to go: what happens until then is in its spans.
+    let _export = logging::start(&settings.log)?;
     if let Some(Command::Health(arguments)) = &cli.command {
         return health::run(arguments, &settings).map(|()| ExitCode::SUCCESS);
     }

@@ -19,6 +19,7 @@ pub mod ports;
 pub mod query_usage;
 pub mod report_usage;
 pub mod retry;
+pub mod trace;
 pub mod usage_windows;
 
 #[cfg(any(test, feature = "test-support"))]

@@ -15,6 +15,7 @@ pub mod rabbitmq;
 pub mod redis;
 pub mod schedule;
 pub mod sqlite;
+pub mod telemetry;
 
 #[cfg(feature = "test-servers")]
 pub mod test_servers;

@@ -30,7 +30,7 @@ use infrastructure::{
     schedule::FlushSchedule,
 };
 use read::{Reader, amqp_name, duration, number, server_url};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -156,6 +156,17 @@ pub(crate) struct Log {
     pub(crate) level: String,
     /// One JSON object a line, instead of lines for people.
     pub(crate) json: bool,
+    /// Where spans go, where they are exported.
+    pub(crate) export: Option<Export>,
+}
+
+/// The collector of spans.
+#[derive(Clone, Debug)]
+pub(crate) struct Export {
+    /// Its URL, without the path of spans.
+    pub(crate) endpoint: String,
+    /// The name under which this program's spans are found.
+    pub(crate) service: String,
 }
 
 impl Settings {
@@ -204,6 +215,7 @@ impl Settings {
             log: Log {
                 level: reader.required("LOG_LEVEL", log_level),
                 json: reader.required("LOG_FORMAT", one_of([("pretty", false), ("json", true)])),
+                export: read_export(reader),
             },
         };
         settings.http.limits.drain_timeout = settings.intake.drain_timeout;
@@ -332,6 +344,12 @@ impl Redis {
         let strict = reader.required("REDIS_DURABILITY", one_of([("strict", true), ("at-risk", false)]));
         Some(Self { url: url?, strict })
     }
+}
+
+fn read_export(reader: &mut Reader<'_>) -> Option<Export> {
+    let endpoint = reader.optional("OTEL_EXPORTER_OTLP_ENDPOINT", server_url(&["http"]));
+    let service = reader.required("OTEL_SERVICE_NAME", |text| Some(text.to_owned()));
+    Some(Export { endpoint: endpoint?.expose_secret().to_owned(), service })
 }
 
 fn source_list(text: &str) -> Option<Vec<SourceKind>> {

@@ -7,12 +7,13 @@ use crate::{
     decode::{self, Decoder, Event},
     ports::{ArchivedEvent, Delivery, EventArchive, Outcome, PortError},
     retry::Dependency,
+    trace,
 };
 use domain::{PulseIdentity, ShardCount, TenantId};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{Instrument, debug, debug_span, field::Empty};
 
 /// The use case: archives what the sources give until it is told to stop.
 pub struct ArchiveEvents {
@@ -113,8 +114,14 @@ impl Effect for ArchiveWriter {
                 }
             })
             .collect();
-        self.dependency.hold(|| self.archive.keep(&batch)).await?;
-        debug!(events = batch.len(), "batch archived");
+        let span = debug_span!("engine.batch.archive", events = batch.len(), trace_ids = Empty);
+        trace::link(&span, batch.iter().map(|event| &event.delivery.envelope));
+        let keep = async {
+            self.dependency.hold(|| self.archive.keep(&batch)).await?;
+            debug!("batch archived");
+            Ok::<_, PortError>(())
+        };
+        keep.instrument(span).await?;
         let outcomes = vec![Outcome::Counted; batch.len()];
         Ok((events, outcomes))
     }

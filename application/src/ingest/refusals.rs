@@ -7,10 +7,12 @@ use super::{
 use crate::{
     ports::{DeadLetter, DeadLetters, PortError},
     retry::Dependency,
+    trace::{self, Traces},
 };
 use domain::{Rejection, content_hash};
-use std::{fmt::Write, sync::Arc};
+use std::{collections::BTreeSet, fmt::Write, sync::Arc};
 use tokio::sync::mpsc;
+use tracing::{Instrument, debug, debug_span, field::Empty, field::display, warn};
 
 /// A refused pulse, or a message that no pulse could be read from.
 pub(super) struct Refused {
@@ -36,13 +38,37 @@ impl Refusals {
         let mut refused = Vec::with_capacity(Self::AT_ONCE);
         while self.refused.recv_many(&mut refused, Self::AT_ONCE).await > 0 {
             let letters: Vec<DeadLetter> = refused.iter().map(|refused| self.letter(refused)).collect();
-            self.dependency.hold(|| self.dead_letters.publish(&letters)).await?;
+            let span = debug_span!("engine.letters.publish", letters = letters.len(), trace_ids = Empty);
+            trace::link(&span, letters.iter().map(|letter| &letter.envelope));
+            self.dependency.hold(|| self.dead_letters.publish(&letters)).instrument(span).await?;
+            self.tell(&letters);
             finish_all(refused.drain(..).map(|Refused { origin, rejection }| {
                 self.tally.rejected(rejection.reason);
                 origin
             }));
         }
         Ok(())
+    }
+
+    /// One line for all that were refused together, and at the level debug one for each.
+    fn tell(&self, letters: &[DeadLetter]) {
+        for letter in letters {
+            let trace_id =
+                || trace::TraceContext::of(&letter.envelope).map(|context| display(context.trace_id));
+            let (reason, id) = (letter.rejection.reason.code(), letter.id.as_str());
+            debug!(source = self.source_name, reason, letter = id, trace_id = trace_id(), "refused");
+        }
+        let traces = Traces::of(letters.iter().map(|letter| &letter.envelope));
+        let reasons: BTreeSet<&str> = letters.iter().map(|letter| letter.rejection.reason.code()).collect();
+        warn!(
+            source = self.source_name,
+            letters = letters.len(),
+            reasons = reasons.into_iter().collect::<Vec<_>>().join(","),
+            first_letter = letters.first().map(|letter| letter.id.as_str()),
+            trace_id = traces.one().map(display),
+            trace_ids = traces.several().map(display),
+            "refused, and in the dead letters"
+        );
     }
 
     fn letter(&self, refused: &Refused) -> DeadLetter {

@@ -5,6 +5,7 @@ use crate::{
     decode::{self, Decoder},
     ports::{Batch, Delivery, LogReading, LogStretch, Outcome, PartitionId, PortError, PulseSink},
     retry::Dependency,
+    trace,
 };
 use domain::{LogName, LogPosition, Pulse, Shard, TenantId};
 use std::{
@@ -15,7 +16,7 @@ use std::{
     },
 };
 use tokio::sync::Mutex;
-use tracing::debug;
+use tracing::{Instrument, debug, debug_span, field::Empty};
 
 /// Numbers batches for the whole program: a sink tells repetitions by the number, and outlives an engine.
 static BATCHES: AtomicU64 = AtomicU64::new(1);
@@ -144,9 +145,15 @@ impl Effect for ShardWriter {
     ) -> Result<(Vec<Pulse>, Vec<Outcome>), PortError> {
         let mut seen = self.seen.lock().await;
         let stretches = seen.stretches(origins);
-        let applied = self.call(&mut seen, pulses, stretches).await?;
-        debug!(shard = self.shard.0, pulses = applied.0.len(), "batch applied");
-        Ok(applied)
+        let span =
+            debug_span!("engine.batch.apply", shard = self.shard.0, pulses = pulses.len(), trace_ids = Empty);
+        trace::link(&span, origins.iter().map(|origin| &origin.in_flight.delivery.envelope));
+        let apply = async {
+            let applied = self.call(&mut seen, pulses, stretches).await?;
+            debug!("batch applied");
+            Ok(applied)
+        };
+        apply.instrument(span).await
     }
 
     /// Moves the shard on to what is settled of logs, also where it had no pulse of them.

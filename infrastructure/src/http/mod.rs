@@ -4,6 +4,7 @@
 //! - `server`: accepts connections, within limits, and ends gracefully.
 //! - `sender`: the other side of a webhook, as load.
 //! - `router`: every route with its guard, and what all answers have in common.
+//! - `trace`: a span for each request, in the trace of its caller.
 //! - `problem`: errors as RFC 9457 says.
 //! - [`auth`]: who may do what: login, tokens, sessions, API keys.
 //! - `login`, `pulses`, `populate`, `totals`, `usage`, `webhooks`, `keys`, `health`, `metrics`: the routes for programs, `docs`: their document.
@@ -28,6 +29,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod totals;
+mod trace;
 mod usage;
 mod webhooks;
 

@@ -4,6 +4,7 @@ use super::{HttpState, Problem, auth::Caller, problem::ProblemDetails};
 use application::{
     accept_pulses::{AcceptPulses, NotAccepted, Submission, Verdict},
     ports::Envelope,
+    trace::TraceContext,
 };
 use axum::{
     Extension, Json,
@@ -175,11 +176,13 @@ impl FromRequestParts<HttpState> for Place {
 pub(super) async fn post(
     State(state): State<HttpState>,
     Extension(caller): Extension<Caller>,
+    Extension(trace): Extension<TraceContext>,
     headers: HeaderMap,
     _place: Place,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<Verdicts>), Problem> {
-    let envelope = envelope(&caller, &headers)?;
+    let mut envelope = envelope(&caller, &headers)?;
+    envelope.headers.extend(trace.headers());
     let encoded = is_gzip(&headers)?;
     let body = body?;
     let body = if encoded { gunzip(body, state.settings.limits.body_max).await? } else { body.into() };

@@ -5,7 +5,7 @@ use super::{
     docs::{self, Description},
     health, keys, login, metrics, populate,
     problem::MEDIA_TYPE,
-    pulses, totals, usage, webhooks,
+    pulses, totals, trace, usage, webhooks,
 };
 use axum::{
     Router,
@@ -16,13 +16,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use tower::ServiceBuilder;
-use tower_http::{
-    ServiceBuilderExt,
-    request_id::MakeRequestUuid,
-    timeout::TimeoutLayer,
-    trace::{DefaultMakeSpan, TraceLayer},
-};
-use tracing::Level;
+use tower_http::{ServiceBuilderExt, request_id::MakeRequestUuid, timeout::TimeoutLayer};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -35,11 +29,7 @@ pub(super) fn router(state: HttpState) -> Router {
     let (api, document) = api(&state).split_for_parts();
     let common = ServiceBuilder::new()
         .set_x_request_id(MakeRequestUuid)
-        .layer(
-            TraceLayer::new_for_http()
-                .make_span_with(DefaultMakeSpan::new().level(Level::DEBUG))
-                .on_failure(()),
-        )
+        .layer(from_fn(trace::trace))
         .propagate_x_request_id()
         .layer(from_fn(secure))
         .layer(from_fn(tell_problems))

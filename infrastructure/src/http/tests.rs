@@ -1,6 +1,7 @@
 //! The router over mocks: what is answered, to whom, and in which form.
 
 mod populate;
+mod traces;
 
 use super::{
     Credentials, Dashboard, HttpLimits, HttpPorts, HttpSettings, HttpState,

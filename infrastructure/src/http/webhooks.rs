@@ -5,8 +5,9 @@ use application::decode::{Decoder, Format};
 use application::ports::{
     Delivery, Envelope, InboxEntry, InboxEvent, InboxFilter, InboxStatus, PartitionId, Retried, Stored,
 };
+use application::trace::TraceContext;
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
     extract::{
         Path, Query, State,
@@ -98,6 +99,7 @@ pub(super) struct Taken {
 )]
 pub(super) async fn take(
     State(state): State<HttpState>,
+    Extension(trace): Extension<TraceContext>,
     source: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
@@ -110,7 +112,8 @@ pub(super) async fn take(
     if let Some(secret) = &state.settings.webhook_secret {
         check_signature(secret.expose_secret().as_bytes(), &headers, &body)?;
     }
-    let event = event(&state, &body)?;
+    let mut event = event(&state, &body)?;
+    event.envelope.headers.extend(trace.headers());
     if let Some(Stored::New | Stored::Known) = state.ports.inbox.store(&[event]).await?.first() {
         return Ok(Json(Taken { ok: true }));
     }

@@ -1,7 +1,8 @@
 //! What a store must be able to do with its table of events: each method is one transaction, durable when it returns.
 
-use application::ports::{
-    DeadLetter, Envelope, InboxDepth, InboxEntry, InboxEvent, InboxFilter, PortError, Retried,
+use application::{
+    ports::{DeadLetter, Envelope, InboxDepth, InboxEntry, InboxEvent, InboxFilter, PortError, Retried},
+    trace::Traces,
 };
 use async_trait::async_trait;
 use domain::{Timestamp, check_text};
@@ -10,14 +11,26 @@ use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, time::Duration};
 use tracing::warn;
 
-/// Says which events have failed for good as their leases were ended: the id and the new status of each.
-pub(crate) fn warn_of_failed(ended: &[(i64, String)]) {
-    for (id, _) in ended.iter().filter(|(_, status)| status == "failed") {
-        warn!(
-            id,
-            "an event of the inbox has ended its workers too often and has failed: see `app webhooks list --status failed`"
-        );
+/// How many events are named where several have failed at once.
+const NAMED_MAX: usize = 32;
+
+/// Says which events have failed for good as their leases were ended: the id, the new status and the envelope of each.
+pub(crate) fn warn_of_failed(ended: &[(i64, String, String)]) {
+    let failed = || ended.iter().filter(|(_, status, _)| status == "failed");
+    if failed().next().is_none() {
+        return;
     }
+    let ids: Vec<String> = failed().take(NAMED_MAX).map(|(id, ..)| id.to_string()).collect();
+    let envelopes: Vec<Envelope> =
+        failed().filter_map(|(.., envelope)| envelope_from_json(envelope).ok()).collect();
+    let traces = Traces::of(envelopes.iter());
+    warn!(
+        events = failed().count(),
+        ids = ids.join(","),
+        trace_id = traces.one().map(display),
+        trace_ids = traces.several().map(display),
+        "events of the inbox have ended their workers too often and have failed: see `app webhooks list --status failed`"
+    );
 }
 
 /// How many events [`InboxTable::remove_done`] removes at most.

@@ -5,7 +5,10 @@ use super::{
     envelope::{CONTENT_TYPE, MESSAGE_ID},
     error::during,
 };
-use application::ports::{DeadLetter, DeadLetters, Envelope, PortError};
+use application::{
+    ports::{DeadLetter, DeadLetters, Envelope, PortError},
+    trace::TraceContext,
+};
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat};
 use domain::Timestamp;
@@ -51,7 +54,7 @@ pub mod header {
 /// Publishes with an idempotent producer to all in-sync replicas, under the key that the message had.
 ///
 /// A letter that is too large for the topic is published with the first 64 KiB of its body and without the headers of its
-/// message; [`header::TRUNCATED`] says how many bytes there were. It would hold up its partition for ever otherwise.
+/// message but those of the trace; [`header::TRUNCATED`] says how many bytes there were. It would hold up its partition for ever otherwise.
 pub struct KafkaDeadLetters {
     topic: String,
     producer: FutureProducer,
@@ -92,7 +95,7 @@ impl KafkaDeadLetters {
     }
 }
 
-/// The letter with the beginning of its body, and of what its message said only what is short.
+/// The letter with the beginning of its body, and of what its message said only what is short, and the trace.
 fn cut(letter: &DeadLetter) -> DeadLetter {
     let short = |text: &Option<String>| text.clone().filter(|text| text.len() <= SHORT_BYTES);
     let envelope = &letter.envelope;
@@ -107,7 +110,7 @@ fn cut(letter: &DeadLetter) -> DeadLetter {
             message_id: short(&envelope.message_id),
             content_type: short(&envelope.content_type),
             routing_key: short(&envelope.routing_key),
-            headers: Vec::new(),
+            headers: TraceContext::of(envelope).map_or_else(Vec::new, |trace| trace.headers()),
         },
         received_at: letter.received_at,
     }

@@ -26,7 +26,7 @@ set status = case when attempts >= $1 then 'failed' else 'received' end,
     next_attempt_at = clock_timestamp() + least($2 * power(2, least(attempts - 1, 30)), $3) * interval '1 millisecond',
     lease_owner = null, lease_until = null, refused = null
 from ended where event.id = ended.id
-returning event.id, event.status";
+returning event.id, event.status, event.envelope";
 
 /// The oldest that are due, up to `$2` of them and `$3` bytes, for `$1` and `$4` ms. From `$5` attempts on an event is taken
 /// alone, if `$6`; it ends the claim of those before it.
@@ -114,7 +114,7 @@ impl InboxClaims for PostgresLedger {
             .bind(i64::from(SUSPECT_ATTEMPTS))
             .bind(claim.may_be_alone);
         let mut session = self.begin(OPERATION, session::WRITE).await?;
-        let ended: Vec<(i64, String)> = session.fetch_all(end_leases).await?;
+        let ended: Vec<(i64, String, String)> = session.fetch_all(end_leases).await?;
         let rows: Vec<ClaimedRow> = session.fetch_all(take).await?;
         session.commit().await?;
         warn_of_failed(&ended);

@@ -5,7 +5,10 @@ use super::{
     envelope::{header_table, properties},
     outlet::{Outlet, Parcel, Target, Undelivered},
 };
-use application::ports::{DeadLetter, DeadLetters, PortError};
+use application::{
+    ports::{DeadLetter, DeadLetters, PortError},
+    trace::is_trace_header,
+};
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat};
 use domain::Timestamp;
@@ -90,7 +93,10 @@ fn letter_properties(letter: &DeadLetter) -> BasicProperties {
     ];
     let ours = ours.into_iter().filter_map(|(name, value)| value.map(|value| (name, value)));
     let theirs = envelope.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let headers = header_table(ours.chain(theirs.filter(|(name, _)| !is_ours(name))));
+    let theirs = theirs.filter(|(name, _)| !is_ours(name));
+    // Those of the trace go before others that may leave no room; of two with one name the first stays.
+    let trace = theirs.clone().filter(|(name, _)| is_trace_header(name));
+    let headers = header_table(ours.chain(trace).chain(theirs));
     properties(Some(&letter.id), envelope.content_type.as_deref(), headers)
 }
 

@@ -1,7 +1,7 @@
 //! AMQP properties as an envelope, and back.
 
 use super::frames::mend_text;
-use application::ports::Envelope;
+use application::{ports::Envelope, trace::is_trace_header};
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, ShortString},
@@ -23,7 +23,7 @@ pub(super) fn envelope(routing_key: ShortString, properties: &BasicProperties) -
         content_type: text(properties.content_type()),
         routing_key: Some(String::from(routing_key)),
         headers: properties.headers().as_ref().map_or_else(Vec::new, |headers| {
-            headers.into_iter().map(|(name, value)| (name.as_str().to_owned(), as_text(value))).collect()
+            headers.into_iter().map(|(name, value)| header(name.as_str(), value)).collect()
         }),
     }
 }
@@ -63,6 +63,17 @@ pub(super) fn header_table<'a>(headers: impl IntoIterator<Item = (&'a str, &'a s
 /// The text, or as much of its beginning as a short string holds.
 pub(super) fn short_string(text: &str) -> ShortString {
     ShortString::from(&text[..text.floor_char_boundary(SHORT_STRING_BYTES_MAX)])
+}
+
+/// The headers of a trace are text, also where their client sends them as bytes.
+fn header(name: &str, value: &AMQPValue) -> (String, String) {
+    let text = match value {
+        AMQPValue::ByteArray(bytes) if is_trace_header(name) => {
+            String::from_utf8_lossy(bytes.as_slice()).into_owned()
+        }
+        value => as_text(value),
+    };
+    (name.to_owned(), text)
 }
 
 fn as_text(value: &AMQPValue) -> String {

@@ -36,7 +36,7 @@ WHERE id IN (
     SELECT id FROM webhook_events
     WHERE status = 'processing' AND lease_until < CAST(unixepoch('subsec') * 1000 AS INTEGER)
     ORDER BY lease_until LIMIT ?4)
-RETURNING id, status";
+RETURNING id, status, envelope";
 
 /// The oldest that are due, up to `?2` of them and `?3` bytes, for `?1` and `?4` ms. From `?5` attempts on an event is taken
 /// alone, if `?6`; it ends the claim of those before it.
@@ -111,7 +111,7 @@ impl InboxClaims for EmbeddedStore {
         }
         let mut turn = self.file.writer(OPERATION).await?;
         let mut step = turn.begin().await?;
-        let ended: Vec<(i64, String)> = sqlx::query_as(END_LEASES)
+        let ended: Vec<(i64, String, String)> = sqlx::query_as(END_LEASES)
             .bind(claim.attempts_max.max(SUSPECT_ATTEMPTS + 1))
             .bind(window(claim.retry_after.min(RETRY_AFTER_MAX)))
             .bind(window(RETRY_AFTER_MAX))

@@ -115,4 +115,21 @@ pub(super) const LOGS: &[Definition] = &[
         secret: false,
         doc: "`pretty` is for people, `json` one object a line. Flag: --log-format.",
     },
+    Definition {
+        name: "OTEL_EXPORTER_OTLP_ENDPOINT",
+        default: None,
+        allowed: "http:// and a host, such as http://127.0.0.1:4318",
+        example: "http://127.0.0.1:4318",
+        secret: false,
+        doc: "The OpenTelemetry collector that spans go to, as protobuf over plain HTTP, at `/v1/traces` below this \
+              (docs/telemetry.md). In builds with the feature `otlp`, as the image is. Where it is not set nothing is exported.",
+    },
+    Definition {
+        name: "OTEL_SERVICE_NAME",
+        default: Some("pulse-ingestor"),
+        allowed: "a name",
+        example: "",
+        secret: false,
+        doc: "The name under which exported spans are found: best one a mode.",
+    },
 ];
