@@ -14,6 +14,8 @@ mod observing;
 mod publishing;
 #[path = "rabbitmq/topology.rs"]
 mod topology;
+#[path = "rabbitmq/traces.rs"]
+mod traces;
 
 use application::ports::{Delivery, PulseSource, Received, Watermark};
 use infrastructure::{

@@ -21,3 +21,4 @@ mod quorum;
 mod stopping;
 mod system;
 mod totals;
+mod traces;

@@ -325,16 +325,17 @@ async fn what_cannot_be_taken_now_may_come_again() {
     );
 }
 
+fn signature(body: &str) -> String {
+    let mac = Hmac::<Sha256>::new_from_slice(b"shared").unwrap().chain_update(body);
+    mac.finalize().into_bytes().iter().fold("sha256=".to_owned(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
 #[tokio::test]
 async fn webhooks_are_taken_with_the_right_signature_only() {
     let service = service();
-    let signature = |body: &str| {
-        let mac = Hmac::<Sha256>::new_from_slice(b"shared").unwrap().chain_update(body);
-        mac.finalize().into_bytes().iter().fold("sha256=".to_owned(), |mut text, byte| {
-            write!(text, "{byte:02x}").unwrap();
-            text
-        })
-    };
     let send = async |body: &str, signature: Option<String>| {
         let mut request = request("POST", "/webhooks/payments", None, body.to_owned());
         if let Some(signature) = signature {

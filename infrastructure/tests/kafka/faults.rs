@@ -106,16 +106,24 @@ fn letter(body: Vec<u8>) -> DeadLetter {
             message_id: Some("m".repeat(2_000)),
             content_type: Some("application/json".to_owned()),
             routing_key: Some("key".to_owned()),
-            headers: vec![("theirs".to_owned(), "h".repeat(2_000))],
+            headers: vec![
+                ("theirs".to_owned(), "h".repeat(2_000)),
+                ("traceparent".to_owned(), TRACEPARENT.to_owned()),
+            ],
         },
     }
 }
+
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 fn truncated(whole: &DeadLetter) -> DeadLetter {
     let mut letter = whole.clone();
     letter.body.truncate(65_536);
     letter.envelope.message_id = None;
-    letter.envelope.headers = vec![("x-pulse-truncated".to_owned(), whole.body.len().to_string())];
+    letter.envelope.headers = vec![
+        ("traceparent".to_owned(), TRACEPARENT.to_owned()),
+        ("x-pulse-truncated".to_owned(), whole.body.len().to_string()),
+    ];
     letter
 }
 

@@ -50,7 +50,7 @@ fn traced(fails: bool) -> (Router, Arc<Mutex<Vec<Envelope>>>) {
 }
 
 async fn post(service: &Router, path: &str, body: &str, headers: &[(&str, &[u8])]) -> StatusCode {
-    let token = key(Scope::Ingest).secret;
+    let token = key(Scope::Ingest).text;
     let mut request = request("POST", path, Some(&token), body.to_owned());
     for (name, value) in headers {
         let name = header::HeaderName::from_bytes(name.as_bytes()).unwrap();
