@@ -8,6 +8,8 @@ pub mod inbox;
 pub mod json;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(test)]
+mod kept_log;
 pub mod metrics;
 mod positions;
 pub mod postgres;

@@ -208,6 +208,26 @@ pub(crate) fn envelope_from_json(text: &str) -> Result<Envelope, serde_json::Err
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kept_log::KeptLog;
+
+    #[test]
+    fn events_that_fail_together_are_told_in_one_line_with_their_traces() {
+        let parent = |number: u8| format!("00-{number:032x}-00f067aa0ba902b7-01");
+        let envelope = |number| {
+            let headers = vec![("traceparent".to_owned(), parent(number))];
+            envelope_to_json(&Envelope { headers, ..Envelope::default() })
+        };
+        let failed = |id: i64, envelope| (id, "failed".to_owned(), envelope);
+        let (log, _guard) = KeptLog::start();
+        warn_of_failed(&[(1, "received".to_owned(), envelope(1))]);
+        warn_of_failed(&[failed(7, envelope(7)), (8, "received".to_owned(), envelope(8))]);
+        warn_of_failed(&[failed(1, envelope(1)), failed(2, envelope(2)), failed(3, "{}".to_owned())]);
+        let lines = log.lines();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert_eq!((&lines[0]["ids"], &lines[0]["trace_id"]), (&json!("7"), &json!(format!("{:032x}", 7))));
+        assert_eq!((&lines[1]["ids"], &lines[1]["trace_id"]), (&json!("1,2,3"), &Value::Null));
+        assert_eq!(lines[1]["trace_ids"], format!("{:032x},{:032x}", 1, 2));
+    }
 
     #[test]
     fn an_envelope_is_read_as_it_was_written() {

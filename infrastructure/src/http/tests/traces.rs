@@ -1,34 +1,12 @@
 //! The trace of a caller: in the lines that are logged, and in what is handed on.
 
 use super::*;
+use crate::kept_log::KeptLog;
 use application::{ports::Envelope, trace::TraceContext};
-use std::{io, sync::Mutex};
-use tracing_subscriber::fmt::MakeWriter;
+use std::sync::Mutex;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
-
-/// Logs that are kept.
-#[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Kept {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Kept {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 /// The API over an intake that keeps envelopes, and fails as it is told.
 fn traced(fails: bool) -> (Router, Arc<Mutex<Vec<Envelope>>>) {
@@ -61,21 +39,19 @@ async fn post(service: &Router, path: &str, body: &str, headers: &[(&str, &[u8])
 
 #[tokio::test]
 async fn the_lines_of_a_request_name_its_trace_and_its_own_id() {
-    let kept = Kept::default();
     let (service, _) = traced(true);
     // A place in the program that is reached for the first time just when a subscriber comes may not hear of it, and other
     // tests run beside this one.
     post(&service, "/api/v1/pulses", PULSE, &[]).await;
-    let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(kept.clone()).finish();
-    let logged = tracing::subscriber::set_default(subscriber);
+    let (log, guard) = KeptLog::start();
     let parent = format!("00-{TRACE}-{SPAN}-01");
     let headers = [("traceparent", parent.as_bytes()), ("x-request-id", b"request-7")];
     let status = post(&service, "/api/v1/pulses", PULSE, &headers).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    drop(logged);
-    let log = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
-    let line = log.lines().find(|line| line.contains("a request was turned away")).expect(&log);
-    let line: Value = serde_json::from_str(line).unwrap();
+    drop(guard);
+    let lines = log.lines();
+    let line = lines.iter().find(|line| line["message"].to_string().contains("turned away"));
+    let line = line.expect("a dependency is away");
     assert_eq!(line["span"]["trace_id"], TRACE, "{line}");
     assert_eq!(line["span"]["request_id"], "request-7", "{line}");
     assert_eq!(line["span"]["path"], "/api/v1/pulses", "{line}");
