@@ -10,7 +10,7 @@ use crate::{
 };
 use anyhow::Context;
 use application::{
-    ports::{Inbox, InboxEntry, InboxFilter, InboxStatus, Retried},
+    ports::{Inbox, InboxEntry, InboxFilter, InboxStatus, Dealt},
     retry::Dependency,
 };
 use comfy_table::{Table, presets};
@@ -117,9 +117,9 @@ fn json_row(entry: &InboxEntry) -> serde_json::Value {
 
 async fn retry(inbox: &dyn Inbox, id: i64) -> anyhow::Result<()> {
     match patiently(inbox.retry(id)).await? {
-        Retried::Again => Ok(writeln!(io::stdout(), "event {id} waits again")?),
-        Retried::NotFailed(status) => anyhow::bail!("event {id} is {} and has not failed", status.word()),
-        Retried::Unknown => anyhow::bail!("there is no event {id}"),
+        Dealt::Done => Ok(writeln!(io::stdout(), "event {id} waits again")?),
+        Dealt::NotFailed(status) => anyhow::bail!("event {id} is {} and has not failed", status.word()),
+        Dealt::Unknown => anyhow::bail!("there is no event {id}"),
     }
 }
 
@@ -131,7 +131,7 @@ async fn retry_all(inbox: &dyn Inbox) -> anyhow::Result<()> {
     loop {
         let page = patiently(inbox.list(&filter)).await?;
         for entry in &page {
-            if patiently(inbox.retry(entry.id)).await? == Retried::Again {
+            if patiently(inbox.retry(entry.id)).await? == Dealt::Done {
                 again += 1;
             }
         }

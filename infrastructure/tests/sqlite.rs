@@ -5,6 +5,8 @@
 mod contract;
 #[path = "sqlite/dead_letters.rs"]
 mod dead_letters;
+#[path = "sqlite/letters.rs"]
+mod letters;
 #[path = "sqlite/inbox.rs"]
 mod inbox;
 #[path = "shared/inbox_crashes.rs"]

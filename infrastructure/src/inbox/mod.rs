@@ -22,7 +22,7 @@ pub(crate) use {
 };
 
 use application::ports::{
-    DeadLetter, DeadLetters, Inbox, InboxDepth, InboxEntry, InboxEvent, InboxFilter, PortError, Retried,
+    DeadLetter, DeadLetters, Inbox, InboxDepth, InboxEntry, InboxEvent, InboxFilter, PortError, Dealt,
     Stored,
 };
 use async_trait::async_trait;
@@ -94,12 +94,16 @@ impl Inbox for StoredInbox {
         self.table.list(filter).await
     }
 
-    async fn retry(&self, id: i64) -> Result<Retried, PortError> {
+    async fn retry(&self, id: i64) -> Result<Dealt, PortError> {
         let retried = self.table.retry(id).await?;
-        if retried == Retried::Again {
+        if retried == Dealt::Done {
             self.arrivals.notify_one();
         }
         Ok(retried)
+    }
+
+    async fn discard(&self, id: i64) -> Result<Dealt, PortError> {
+        self.table.discard(id).await
     }
 
     async fn remove_done(&self, before: Timestamp) -> Result<u64, PortError> {
