@@ -5,14 +5,14 @@
 mod contract;
 #[path = "sqlite/dead_letters.rs"]
 mod dead_letters;
-#[path = "sqlite/letters.rs"]
-mod letters;
 #[path = "sqlite/inbox.rs"]
 mod inbox;
 #[path = "shared/inbox_crashes.rs"]
 mod inbox_crashes;
 #[path = "shared/inbox_events.rs"]
 mod inbox_events;
+#[path = "sqlite/letters.rs"]
+mod letters;
 
 use infrastructure::sqlite::{EmbeddedSettings, EmbeddedStore};
 use std::{path::Path, time::Duration};

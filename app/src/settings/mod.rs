@@ -67,6 +67,8 @@ pub(crate) struct Settings {
     ledger: Option<LedgerChoice>,
     /// The embedded file.
     pub(crate) embedded: PathBuf,
+    /// How long it keeps dead letters.
+    pub(crate) letter_retention: Duration,
     /// The HTTP API.
     pub(crate) http: Http,
     /// What is logged, and how.
@@ -200,6 +202,7 @@ impl Settings {
             redis: Redis::read(reader),
             ledger: LedgerChoice::read(reader),
             embedded: reader.required("PULSE_DB", |text| Some(PathBuf::from(text))),
+            letter_retention: reader.required("DEAD_LETTER_RETENTION", duration(HOUR..=CENTURY)),
             http: Http::read(reader),
             log: Log {
                 level: reader.required("LOG_LEVEL", log_level),
@@ -246,6 +249,11 @@ impl Settings {
     /// Names what is lacking, and `instead` as the way out.
     pub(crate) fn kafka(&self, caller: &str, instead: &str) -> Result<&Kafka, Fault> {
         self.kafka.as_ref().ok_or_else(|| Fault::lacking("KAFKA_BROKERS", caller, instead))
+    }
+
+    /// The topic, where brokers are configured in a build that has Kafka.
+    pub(crate) fn kafka_where_configured(&self) -> Option<&Kafka> {
+        self.kafka.as_ref().filter(|_| cfg!(feature = "kafka"))
     }
 
     /// What to make of messages whose pulses go to this ledger.

@@ -11,6 +11,7 @@ mod archive;
 mod bad_input;
 mod crashes;
 mod event_counter;
+mod letters;
 mod metrics;
 mod outages;
 mod publishing;

@@ -3,9 +3,7 @@
 //! `letters_contract!` makes a test of each promise.
 #![expect(clippy::missing_panics_doc, reason = "tests panic where the contract is broken")]
 
-use crate::ports::{
-    DeadLetter, DeadLetters, Envelope, LetterPlace, LetterRun, Returned, StoredLetter,
-};
+use crate::ports::{DeadLetter, DeadLetters, Envelope, LetterPlace, LetterRun, Returned, StoredLetter};
 use domain::{Reason, Rejection, Timestamp};
 use std::time::Duration;
 
@@ -135,8 +133,11 @@ async fn within<T>(call: impl Future<Output = T>) -> T {
 /// With every byte and everything that is known; looking takes nothing away.
 pub async fn letters_are_given_as_they_were_stored_and_stay<F: LettersFixture>(fixture: &F) {
     let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(100_000).collect();
-    let stored =
-        [letter::<F>(0), DeadLetter { body: bytes, ..letter::<F>(1) }, DeadLetter { body: Vec::new(), ..letter::<F>(2) }];
+    let stored = [
+        letter::<F>(0),
+        DeadLetter { body: bytes, ..letter::<F>(1) },
+        DeadLetter { body: Vec::new(), ..letter::<F>(2) },
+    ];
     publish(fixture, &stored).await;
     for _ in 0..3 {
         let mut run = open(fixture).await;
@@ -183,7 +184,8 @@ pub async fn what_is_sent_back_arrives_as_it_was_and_is_gone<F: LettersFixture>(
     publish(fixture, &letters::<F>(0..6)).await;
     let mut run = open(fixture).await;
     let given = rest(&mut run).await;
-    let (going, staying): (Vec<_>, Vec<_>) = given.iter().partition(|(number, _)| number % 2 == given[0].0 % 2);
+    let (going, staying): (Vec<_>, Vec<_>) =
+        given.iter().partition(|(number, _)| number % 2 == given[0].0 % 2);
     let going: Vec<Returned> = going.into_iter().map(|(number, letter)| back(*number, letter)).collect();
     assert_eq!(going.len(), 3);
     within(run.send_back(&going[..1])).await.expect("a letter can be sent back");

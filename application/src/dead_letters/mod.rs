@@ -37,11 +37,36 @@ pub struct Bound {
     pub time: Option<Duration>,
 }
 
+/// A letter as it is listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The letter with the first of its bytes, at most [`Self::BODY_BYTES_MAX`].
+    pub letter: StoredLetter,
+    /// How many bytes there are.
+    pub body_bytes: usize,
+    /// What [`tenant_of`] read.
+    pub tenant: Option<String>,
+}
+
+impl Seen {
+    /// The most bytes of a body that are kept of a letter in a list.
+    pub const BODY_BYTES_MAX: usize = 2_000;
+
+    /// Keeps the beginning of the body.
+    #[must_use]
+    pub fn new(mut letter: StoredLetter) -> Self {
+        let (tenant, body_bytes) = (tenant_of(&letter), letter.body.len());
+        letter.body.truncate(Self::BODY_BYTES_MAX);
+        letter.body.shrink_to_fit();
+        Self { letter, body_bytes, tenant }
+    }
+}
+
 /// What there is in a place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
     /// The latest of those that fit, the oldest first.
-    pub letters: Vec<StoredLetter>,
+    pub letters: Vec<Seen>,
     /// How many fit, by their reasons.
     pub reasons: BTreeMap<String, u64>,
     /// How many fit.
@@ -98,7 +123,7 @@ pub async fn survey(
         for (_, letter) in letters.into_iter().filter(|(_, letter)| filter.fits(letter)) {
             survey.fitting += 1;
             *survey.reasons.entry(letter.reason.clone()).or_default() += 1;
-            latest.push_back(letter);
+            latest.push_back(Seen::new(letter));
             if latest.len() > limit {
                 latest.pop_front();
             }
@@ -113,7 +138,11 @@ pub async fn survey(
 ///
 /// # Errors
 /// Those of the place.
-pub async fn find(place: &dyn LetterPlace, id: &str, bound: Bound) -> Result<Option<StoredLetter>, PortError> {
+pub async fn find(
+    place: &dyn LetterPlace,
+    id: &str,
+    bound: Bound,
+) -> Result<Option<StoredLetter>, PortError> {
     let mut passage = Passage::begin(place, bound).await?;
     let mut found = None;
     while found.is_none()

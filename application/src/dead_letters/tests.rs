@@ -143,9 +143,18 @@ async fn a_survey_counts_all_that_fit_and_keeps_the_latest() {
     let letters = vec![letter("a", "x"), letter("b", "y"), letter("c", "x"), letter("d", "x")];
     let (place, _) = place(letters);
     let survey = survey(&place, &LetterFilter::default(), 2, Bound::default()).await.unwrap();
-    let ids: Vec<&str> = survey.letters.iter().map(|letter| letter.id.as_str()).collect();
+    let ids: Vec<&str> = survey.letters.iter().map(|seen| seen.letter.id.as_str()).collect();
     assert_eq!((ids, survey.fitting, survey.complete), (vec!["c", "d"], 4, true));
     assert_eq!(survey.reasons, BTreeMap::from([("x".to_owned(), 3), ("y".to_owned(), 1)]));
+}
+
+#[tokio::test]
+async fn a_list_keeps_the_beginning_of_a_body_and_what_all_of_it_said() {
+    let body = format!("{{\"padding\":\"{}\",\"tenant\":\"late\"}}", "x".repeat(10_000));
+    let (place, _) = place(vec![StoredLetter { body: body.clone().into(), ..letter("a", "x") }]);
+    let seen = survey(&place, &LetterFilter::default(), 1, Bound::default()).await.unwrap().letters.remove(0);
+    assert_eq!((seen.body_bytes, seen.letter.body.len()), (body.len(), Seen::BODY_BYTES_MAX));
+    assert_eq!(seen.tenant.as_deref(), Some("late"));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod archive;
 mod idle;
+mod letters;
 mod logs;
 
 use super::*;

@@ -2,7 +2,7 @@
 
 use super::{HttpState, Problem, filter::moment, problem::ProblemDetails};
 use application::{
-    dead_letters::{Bound, Handled, LetterFilter, NamedPlace, Wish, find, handle, replays, survey, tenant_of},
+    dead_letters::{Bound, Handled, LetterFilter, NamedPlace, Seen, Wish, find, handle, replays, survey},
     ports::StoredLetter,
 };
 use axum::{
@@ -22,8 +22,6 @@ use utoipa::ToSchema;
 
 const LETTERS_MAX: u32 = 100;
 const IDS_MAX: usize = 1_000;
-/// The most characters of a body in a list.
-const BODY_CHARS_MAX: usize = 2_000;
 
 /// Which letters.
 #[derive(Default, Deserialize, utoipa::IntoParams)]
@@ -99,9 +97,10 @@ pub(super) struct Letter {
 }
 
 impl Letter {
-    fn new(place: &'static str, letter: &StoredLetter) -> Self {
+    fn new(place: &'static str, seen: &Seen) -> Self {
+        let letter = &seen.letter;
         Self {
-            tenant: tenant_of(letter),
+            tenant: seen.tenant.clone(),
             replays: replays(&letter.envelope),
             id: letter.id.clone(),
             place,
@@ -111,8 +110,8 @@ impl Letter {
             item: letter.item,
             received_at: letter.received_at.map(moment),
             obstacle: letter.obstacle.clone(),
-            body_bytes: letter.body.len(),
-            body: String::from_utf8_lossy(&letter.body).chars().take(BODY_CHARS_MAX).collect(),
+            body_bytes: seen.body_bytes,
+            body: String::from_utf8_lossy(&letter.body).into_owned(),
         }
     }
 }
@@ -227,7 +226,7 @@ pub(super) async fn list(
     let mut answer = Letters { data: Vec::new(), places: Vec::new() };
     for NamedPlace { name, place, .. } in places(&state, place.as_deref())? {
         let found = survey(place.as_ref(), &filter, limit as usize, bound(&state)).await?;
-        answer.data.extend(found.letters.iter().rev().map(|letter| Letter::new(name, letter)));
+        answer.data.extend(found.letters.iter().rev().map(|seen| Letter::new(name, seen)));
         let (fitting, looked_at, complete) = (found.fitting, found.looked_at, found.complete);
         answer.places.push(PlaceSurvey { place: name, fitting, reasons: found.reasons, looked_at, complete });
     }
@@ -257,15 +256,21 @@ pub(super) async fn one(
     let Path(id) = id?;
     for NamedPlace { name, place, .. } in places(&state, None)? {
         if let Some(found) = find(place.as_ref(), &id, bound(&state)).await? {
-            let letter = Letter::new(name, &found);
-            let StoredLetter { body, envelope, place, .. } = found;
+            let body = found.body.clone();
+            let seen = Seen::new(found);
+            let letter = Letter::new(name, &seen);
+            let StoredLetter { envelope, place, .. } = seen.letter;
             return Ok(Json(WholeLetter {
                 letter,
                 body_base64: STANDARD.encode(&body),
                 message_id: envelope.message_id,
                 content_type: envelope.content_type,
                 routing_key: envelope.routing_key,
-                headers: envelope.headers.into_iter().map(|(name, value)| LetterHeader { name, value }).collect(),
+                headers: envelope
+                    .headers
+                    .into_iter()
+                    .map(|(name, value)| LetterHeader { name, value })
+                    .collect(),
                 log_place: Some(place).filter(|place| !place.is_empty()),
             }));
         }
@@ -366,7 +371,10 @@ fn places<'a>(
     let places = &state.ports.letters;
     if wanted.is_some_and(|wanted| !places.iter().any(|place| place.name == wanted)) {
         let names: Vec<&str> = places.iter().map(|place| place.name).collect();
-        return Err(Problem::invalid("place", format!("place must be one of those here: {}", names.join(", "))));
+        return Err(Problem::invalid(
+            "place",
+            format!("place must be one of those here: {}", names.join(", ")),
+        ));
     }
     let wanted = wanted.map(ToOwned::to_owned);
     Ok(places.iter().filter(move |place| wanted.as_ref().is_none_or(|wanted| wanted == place.name)))

@@ -14,8 +14,9 @@ use application::{
     decode::Decoder,
     overview::GatherOverview,
     ports::{
-        Dealt, InboxDepth, InboxStatus, LedgerPage, MockAccumulatorShards, MockApiKeys, MockGenerationStore, MockInbox,
-        MockLetterPlace, MockLetterRun, MockPulseIntake, MockShardRegistry, MockUsageQueries, PortError, Scope, Stored, StoredLetter, WindowSum,
+        Dealt, InboxDepth, InboxStatus, LedgerPage, MockAccumulatorShards, MockApiKeys, MockGenerationStore,
+        MockInbox, MockLetterPlace, MockLetterRun, MockPulseIntake, MockShardRegistry, MockUsageQueries,
+        PortError, Scope, Stored, StoredLetter, WindowSum,
     },
     report_usage::PendingUsage,
 };
@@ -261,7 +262,13 @@ async fn who_may_gets_an_answer() {
         ("POST", "/api/v1/webhooks/1/discard", &user, "", 200),
         ("POST", "/api/v1/webhooks/2/discard", &user, "", 409),
         ("POST", "/api/v1/webhooks/3/discard", &user, "", 404),
-        ("GET", "/api/v1/dead-letters?place=rabbitmq&reason=too_old&since=2026-01-10T12:00:00Z", &user, "", 200),
+        (
+            "GET",
+            "/api/v1/dead-letters?place=rabbitmq&reason=too_old&since=2026-01-10T12:00:00Z",
+            &user,
+            "",
+            200,
+        ),
         ("GET", "/api/v1/dead-letters?place=nowhere", &user, "", 422),
         ("GET", "/api/v1/dead-letters?since=today", &user, "", 422),
         ("GET", "/api/v1/dead-letters?limit=101", &user, "", 422),
@@ -518,14 +525,25 @@ async fn an_inbox_is_stuck_where_what_is_due_waits_and_nothing_is_done() {
 async fn dead_letters_are_shown_and_what_was_done_is_told() {
     let service = service();
     let user = token(&service).await;
-    let ask = async |method, path, body| value(answer(&service, request(method, path, Some(&user), body)).await).await;
+    let ask = async |method, path, body| {
+        value(answer(&service, request(method, path, Some(&user), body)).await).await
+    };
     let shown = ask("GET", "/api/v1/dead-letters?reason=malformed", "").await;
     assert_eq!(shown["data"].as_array().unwrap().len(), 1, "{shown}");
-    assert_eq!((&shown["data"][0]["id"], &shown["data"][0]["body"]), (&json!("b"), &json!("{\"tenant\":\"t\"}\u{fffd}")));
+    assert_eq!(
+        (&shown["data"][0]["id"], &shown["data"][0]["body"]),
+        (&json!("b"), &json!("{\"tenant\":\"t\"}\u{fffd}"))
+    );
     assert_eq!(shown["places"][0]["reasons"], json!({"malformed": 1}));
-    assert_eq!((&shown["places"][0]["looked_at"], &shown["places"][0]["complete"]), (&json!(2), &json!(true)));
+    assert_eq!(
+        (&shown["places"][0]["looked_at"], &shown["places"][0]["complete"]),
+        (&json!(2), &json!(true))
+    );
     let one = ask("GET", "/api/v1/dead-letters/a", "").await;
-    assert_eq!((&one["body_base64"], &one["received_at"]), (&json!("eyJ0ZW5hbnQiOiJ0In3/"), &json!("2026-01-10T12:00:00Z")));
+    assert_eq!(
+        (&one["body_base64"], &one["received_at"]),
+        (&json!("eyJ0ZW5hbnQiOiJ0In3/"), &json!("2026-01-10T12:00:00Z"))
+    );
     let done = ask("POST", "/api/v1/dead-letters/replay", r#"{"reason":"too_old"}"#).await;
     assert_eq!((&done["places"][0]["done"], &done["places"][0]["fitting"]), (&json!(1), &json!(1)), "{done}");
 }

@@ -3,7 +3,7 @@
 use super::{HttpState, Problem, filter::moment, problem::ProblemDetails};
 use application::decode::{Decoder, Format};
 use application::ports::{
-    Delivery, Envelope, InboxEntry, InboxEvent, InboxFilter, InboxStatus, PartitionId, Dealt, Stored,
+    Dealt, Delivery, Envelope, InboxEntry, InboxEvent, InboxFilter, InboxStatus, PartitionId, Stored,
 };
 use axum::{
     Json,

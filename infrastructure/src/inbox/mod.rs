@@ -22,8 +22,7 @@ pub(crate) use {
 };
 
 use application::ports::{
-    DeadLetter, DeadLetters, Inbox, InboxDepth, InboxEntry, InboxEvent, InboxFilter, PortError, Dealt,
-    Stored,
+    DeadLetter, DeadLetters, Dealt, Inbox, InboxDepth, InboxEntry, InboxEvent, InboxFilter, PortError, Stored,
 };
 use async_trait::async_trait;
 use domain::Timestamp;

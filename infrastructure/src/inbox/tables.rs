@@ -1,7 +1,7 @@
 //! What a store must be able to do with its table of events: each method is one transaction, durable when it returns.
 
 use application::ports::{
-    DeadLetter, Envelope, InboxDepth, InboxEntry, InboxEvent, InboxFilter, PortError, Dealt,
+    DeadLetter, Dealt, Envelope, InboxDepth, InboxEntry, InboxEvent, InboxFilter, PortError,
 };
 use async_trait::async_trait;
 use domain::{Timestamp, check_text};

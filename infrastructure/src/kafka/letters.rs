@@ -91,6 +91,8 @@ impl Reading {
         let topic = settings.dead_letter_topic.as_str();
         let mut config = settings.client();
         config
+            // The client wants a name; nothing is committed, and no group is joined.
+            .set("group.id", "pulse-ingestor-dead-letters")
             .set("enable.partition.eof", "true")
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "error")
@@ -99,13 +101,13 @@ impl Reading {
         let metadata = consumer.fetch_metadata(Some(topic), CALL_LIMIT).map_err(kafka)?;
         let mut spans = BTreeMap::new();
         for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-            let (low, high) =
-                consumer.fetch_watermarks(topic, partition.id(), CALL_LIMIT).map_err(kafka)?;
+            let (low, high) = consumer.fetch_watermarks(topic, partition.id(), CALL_LIMIT).map_err(kafka)?;
             if low < high {
                 spans.insert(partition.id(), (low, high));
             }
         }
-        let mut reading = Self { consumer: Arc::new(consumer), ends: BTreeMap::new(), handled: BTreeSet::new() };
+        let mut reading =
+            Self { consumer: Arc::new(consumer), ends: BTreeMap::new(), handled: BTreeSet::new() };
         reading.rewind(topic, &spans)?;
         while !reading.ends.is_empty() {
             reading.read(|reading, place, letter| {

@@ -2,7 +2,7 @@
 
 use super::{PostgresLedger, counter, session, timestamp, timestamptz};
 use crate::inbox::{InboxTable, NewRow, REMOVED_MAX, StoredInbox};
-use application::ports::{InboxDepth, InboxEntry, InboxFilter, InboxStatus, PortError, Dealt};
+use application::ports::{Dealt, InboxDepth, InboxEntry, InboxFilter, InboxStatus, PortError};
 use async_trait::async_trait;
 use domain::Timestamp;
 use sqlx::{

@@ -160,9 +160,10 @@ impl LetterRun for Run {
         });
         self.outlet.publish(OPERATION, parcels).await.map_err(|error| match error {
             Undelivered::Failed(error) => error,
-            Undelivered::Unroutable(answer) => {
-                PortError::permanent(OPERATION, format!("the queue that a letter came from is gone: {answer}"))
-            }
+            Undelivered::Unroutable(answer) => PortError::permanent(
+                OPERATION,
+                format!("the queue that a letter came from is gone: {answer}"),
+            ),
         })?;
         self.acknowledge(letters.iter().map(|letter| letter.number)).await
     }

@@ -7,9 +7,7 @@ use super::{
     time::{exact_milliseconds, parse},
 };
 use crate::inbox::{HEADER_EVENT, NewRow};
-use application::ports::{
-    Envelope, InboxEvent, LetterPlace, LetterRun, PortError, Returned, StoredLetter,
-};
+use application::ports::{Envelope, InboxEvent, LetterPlace, LetterRun, PortError, Returned, StoredLetter};
 use async_trait::async_trait;
 use chrono::Utc;
 use domain::Timestamp;

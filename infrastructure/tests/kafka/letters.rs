@@ -53,7 +53,7 @@ application::letters_contract!(async { Place::new() });
 
 /// Everything in the first partition of a topic.
 fn records(cluster: &Cluster, topic: &str) -> Vec<(Vec<u8>, Envelope)> {
-    let consumer: BaseConsumer = cluster.client().create().unwrap();
+    let consumer: BaseConsumer = cluster.client().set("group.id", "test").create().unwrap();
     let (low, high) = consumer.fetch_watermarks(topic, 0, Duration::from_secs(10)).unwrap();
     let mut from = TopicPartitionList::new();
     from.add_partition_offset(topic, 0, Offset::Offset(low)).unwrap();
@@ -96,7 +96,8 @@ async fn what_cannot_go_back_says_why_and_can_be_removed() {
     place.store().await.publish(&[cut, letter("kafka pulses", b"y".to_vec())]).await.unwrap();
     let mut run = place.place().await.open().await.unwrap();
     let letters = run.next().await.unwrap();
-    let obstacles: Vec<&str> = letters.iter().map(|(_, letter)| letter.obstacle.as_deref().unwrap()).collect();
+    let obstacles: Vec<&str> =
+        letters.iter().map(|(_, letter)| letter.obstacle.as_deref().unwrap()).collect();
     assert!(obstacles[0].contains("all of it is at pulses/3@7"), "{obstacles:?}");
     assert!(obstacles[1].contains("it would count again"), "{obstacles:?}");
     assert_eq!(letters[1].1.place, "pulses/3@7");

@@ -4,7 +4,8 @@ use crate::open;
 use application::{
     contract::letters::LettersFixture,
     ports::{
-        DeadLetter, DeadLetters, Envelope, LetterPlace, PulseSource, Received, RefusedPulses, Returned, Watermark,
+        DeadLetter, DeadLetters, Envelope, LetterPlace, PulseSource, Received, RefusedPulses, Returned,
+        Watermark,
     },
 };
 use domain::{Reason, Rejection, Timestamp};
@@ -44,7 +45,9 @@ impl LettersFixture for LettersFile {
     async fn came_back(&self) -> Vec<(Vec<u8>, Envelope)> {
         let inbox = Arc::new(self.open().await).inbox();
         let source = inbox.source(InboxSettings::default());
-        let Received::Deliveries(deliveries) = source.receive().await.unwrap() else { panic!("it does not end") };
+        let Received::Deliveries(deliveries) = source.receive().await.unwrap() else {
+            panic!("it does not end")
+        };
         if let Some(last) = deliveries.last() {
             source.settle(Watermark { partition: last.partition, sequence: last.sequence }).await.unwrap();
         }
@@ -104,7 +107,8 @@ async fn of_two_runs_one_sends_a_letter_back() {
 async fn a_letter_that_came_into_the_place_of_another_is_left_alone() {
     let file = LettersFile::new();
     file.open().await.publish(&[letter("a", "inbox")]).await.unwrap();
-    let (mut one, mut other) = (file.place().await.open().await.unwrap(), file.place().await.open().await.unwrap());
+    let (mut one, mut other) =
+        (file.place().await.open().await.unwrap(), file.place().await.open().await.unwrap());
     let (number, same) = (one.next().await.unwrap()[0].0, other.next().await.unwrap()[0].0);
     other.remove(&[same]).await.unwrap();
     file.open().await.publish(&[letter("b", "inbox")]).await.unwrap();

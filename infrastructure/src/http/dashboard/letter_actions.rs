@@ -46,7 +46,11 @@ impl Deed {
 
     fn filter(&self) -> LetterFilter {
         let some = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
-        LetterFilter { ids: some(&self.id).into_iter().collect(), reason: some(&self.reason), ..LetterFilter::default() }
+        LetterFilter {
+            ids: some(&self.id).into_iter().collect(),
+            reason: some(&self.reason),
+            ..LetterFilter::default()
+        }
     }
 
     fn place<'a>(&self, state: &'a HttpState) -> Option<&'a NamedPlace> {

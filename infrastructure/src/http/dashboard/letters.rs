@@ -5,9 +5,8 @@ use super::{
     page::{empty, unavailable},
 };
 use application::{
-    dead_letters::{Bound, LetterFilter, NamedPlace, Survey, replays, survey},
+    dead_letters::{Bound, LetterFilter, NamedPlace, Seen, Survey, replays, survey},
     overview::Unavailable,
-    ports::StoredLetter,
 };
 use futures_util::future::join_all;
 use maud::{Markup, html};
@@ -17,8 +16,6 @@ use url::form_urlencoded;
 
 /// How many letters of each place are shown.
 const LETTERS: usize = 50;
-/// The most bytes of a body that are shown.
-const BODY_BYTES_MAX: usize = 2_000;
 /// How long a place may be gone through, and how long it may take to answer beside that.
 const LOOK: Duration = Duration::from_secs(3);
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
@@ -63,7 +60,7 @@ pub(super) fn content(told: &Markup, places: &[Letters]) -> Markup {
                         "The latest " (survey.letters.len()) " of " (grouped(survey.fitting))
                         @if !survey.complete { " and more" }
                     }
-                    ol.letters { @for letter in survey.letters.iter().rev() { (article(name, letter)) } }
+                    ol.letters { @for seen in survey.letters.iter().rev() { (article(name, seen)) } }
                 }
             }
         }
@@ -111,7 +108,8 @@ pub(super) fn link(path: &str, query: &[(&str, &str)]) -> String {
     format!("{path}?{query}")
 }
 
-fn article(place: &str, letter: &StoredLetter) -> Markup {
+fn article(place: &str, seen: &Seen) -> Markup {
+    let letter = &seen.letter;
     let replays = replays(&letter.envelope);
     html! {
         li.card {
@@ -125,8 +123,8 @@ fn article(place: &str, letter: &StoredLetter) -> Markup {
             p { (letter.detail) }
             @if let Some(obstacle) = &letter.obstacle { p.soft { "It cannot be sent back: " (obstacle) "." } }
             details {
-                summary { (grouped(letter.body.len())) " bytes" }
-                pre tabindex="0" { (shown(&letter.body)) }
+                summary { (grouped(seen.body_bytes)) " bytes" }
+                pre tabindex="0" { (shown(seen)) }
                 @if !letter.id.is_empty() { small { "id " (letter.id) } }
             }
             @if !letter.id.is_empty() { (buttons(place, "id", &letter.id, "")) }
@@ -135,8 +133,8 @@ fn article(place: &str, letter: &StoredLetter) -> Markup {
 }
 
 /// The beginning of the body as text; what is no text, and what would act on the page or a terminal, by its number.
-fn shown(body: &[u8]) -> String {
-    let beginning = &body[..body.len().min(BODY_BYTES_MAX)];
+fn shown(seen: &Seen) -> String {
+    let beginning = &seen.letter.body;
     let mut out = String::with_capacity(beginning.len());
     for chunk in beginning.utf8_chunks() {
         for character in chunk.valid().chars() {
@@ -152,7 +150,7 @@ fn shown(body: &[u8]) -> String {
             let _ = write!(out, "\\x{byte:02x}");
         }
     }
-    let cut = body.len() - beginning.len();
+    let cut = seen.body_bytes.saturating_sub(beginning.len());
     if cut > 0 {
         let _ = write!(out, "\u{2026} and {} more bytes", grouped(cut));
     }
@@ -167,10 +165,11 @@ fn is_direction(character: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use application::ports::StoredLetter;
     use std::collections::BTreeMap;
 
-    fn letter(body: &[u8]) -> StoredLetter {
-        StoredLetter {
+    fn letter(body: &[u8], body_bytes: usize) -> Seen {
+        let letter = StoredLetter {
             id: "a b&c".to_owned(),
             reason: "malformed".to_owned(),
             detail: "not JSON: <img src=x>".to_owned(),
@@ -178,10 +177,11 @@ mod tests {
             item: Some(3),
             source: "rabbitmq".to_owned(),
             ..StoredLetter::default()
-        }
+        };
+        Seen { letter, body_bytes, tenant: None }
     }
 
-    fn found(letters: Vec<StoredLetter>, fitting: u64, complete: bool) -> Survey {
+    fn found(letters: Vec<Seen>, fitting: u64, complete: bool) -> Survey {
         let reasons = BTreeMap::from([("malformed".to_owned(), fitting)]);
         Survey { letters, reasons, fitting, looked_at: fitting, complete }
     }
@@ -192,10 +192,9 @@ mod tests {
 
     #[test]
     fn letters_are_escaped_and_cut() {
-        let mut body = b"<script>\xff\x1b[2J".to_vec();
-        body.resize(6_987, b'x');
-        let page = content(&html! {}, &[of(Ok(found(vec![letter(&body)], 1_234, false)))]).into_string();
-        assert!(page.contains("&lt;script&gt;\\xff\\u{1b}[2J") && page.contains("\u{2026} and 4,987 more bytes"), "{page}");
+        let letter = letter(b"<script>\xff\x1b[2J", 5_000);
+        let page = content(&html! {}, &[of(Ok(found(vec![letter], 1_234, false)))]).into_string();
+        assert!(page.contains("&lt;script&gt;\\xff\\u{1b}[2J\u{2026} and 4,987 more bytes"), "{page}");
         assert!(page.contains("not JSON: &lt;img src=x&gt;"), "{page}");
         assert!(page.contains("The latest 1 of 1,234 and more"), "{page}");
         assert!(page.contains("action=discard&amp;place=rabbitmq&amp;id=a+b%26c"), "{page}");
