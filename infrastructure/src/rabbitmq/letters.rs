@@ -30,6 +30,10 @@ const RETURN_CHECKS: u32 = 20;
 const RETURN_CHECK: Duration = Duration::from_millis(25);
 /// What the broker itself adds to a message that it gives again.
 const BROKERS: [&str; 2] = ["x-delivery-count", "x-acquired-count"];
+/// How the names of headers begin that dead letters have for themselves.
+const OURS: &str = "x-pulse-";
+/// Of a message that was in a stream: its offset there.
+const OFFSET: &str = "x-pulse-offset";
 /// How the names of the archive's sources begin, before the name of its queue.
 const ARCHIVE: &str = "rabbitmq ";
 
@@ -203,6 +207,8 @@ fn letter(delivery: Delivery) -> StoredLetter {
     let reason = ours(header::REASON).unwrap_or_default();
     let (detail, item, source) = (ours(header::DETAIL), ours(header::ITEM), ours(header::SOURCE));
     let original = (ours(header::MESSAGE_ID), ours(header::ROUTING_KEY));
+    let offset = ours(OFFSET);
+    headers.retain(|(name, _)| !name.starts_with(OURS));
     let id = message_id.clone().unwrap_or_default();
     // Where somebody else has put it there, it is the message itself.
     let (message_id, routing_key) = if reason.is_empty() { (message_id, routing_key) } else { original };
@@ -213,7 +219,7 @@ fn letter(delivery: Delivery) -> StoredLetter {
         body: delivery.data,
         item: item.and_then(|item| item.parse().ok()),
         source: source.unwrap_or_default(),
-        place: String::new(),
+        place: offset.map(|offset| format!("offset {offset}")).unwrap_or_default(),
         envelope: Envelope { message_id, content_type, routing_key, headers },
         received_at: received_at.map(|time| Timestamp::new(time.timestamp(), time.timestamp_subsec_nanos())),
         obstacle: None,
