@@ -2,7 +2,7 @@
 
 use crate::{
     backends::{embedded, patiently},
-    settings::{Kafka, Settings},
+    settings::Settings,
 };
 use application::{dead_letters::NamedPlace, decode::Format, ports::LetterPlace};
 use infrastructure::{
@@ -28,7 +28,8 @@ pub(crate) fn places(settings: &Settings, file: Option<&Arc<EmbeddedStore>>) -> 
         let title = format!("rabbitmq {}", broker.dead_letter_queue);
         places.push(of("rabbitmq", title, Arc::new(RabbitmqLetters::new(broker.clone()))));
     }
-    places.extend(settings.kafka_where_configured().and_then(kafka));
+    #[cfg(feature = "kafka")]
+    places.extend(settings.kafka_where_configured().map(kafka));
     places
 }
 
@@ -54,16 +55,11 @@ pub(super) async fn opened(settings: &Settings) -> anyhow::Result<Vec<NamedPlace
 }
 
 #[cfg(feature = "kafka")]
-fn kafka(kafka: &Kafka) -> Option<NamedPlace> {
+fn kafka(kafka: &crate::settings::Kafka) -> NamedPlace {
+    use crate::settings::Kafka;
     use infrastructure::kafka::{KafkaLetters, KafkaSettings};
     let Kafka { brokers, topic, group, dead_letter_topic } = kafka.clone();
     let title = format!("kafka {dead_letter_topic}");
     let settings = KafkaSettings { brokers, topic, group, dead_letter_topic };
-    Some(of("kafka", title, Arc::new(KafkaLetters::new(settings))))
-}
-
-/// The settings name none in such a build.
-#[cfg(not(feature = "kafka"))]
-const fn kafka(_: &Kafka) -> Option<NamedPlace> {
-    None
+    of("kafka", title, Arc::new(KafkaLetters::new(settings)))
 }

@@ -251,9 +251,10 @@ impl Settings {
         self.kafka.as_ref().ok_or_else(|| Fault::lacking("KAFKA_BROKERS", caller, instead))
     }
 
-    /// The topic, where brokers are configured in a build that has Kafka.
-    pub(crate) fn kafka_where_configured(&self) -> Option<&Kafka> {
-        self.kafka.as_ref().filter(|_| cfg!(feature = "kafka"))
+    /// The topic, where brokers are configured.
+    #[cfg(feature = "kafka")]
+    pub(crate) const fn kafka_where_configured(&self) -> Option<&Kafka> {
+        self.kafka.as_ref()
     }
 
     /// What to make of messages whose pulses go to this ledger.

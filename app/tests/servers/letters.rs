@@ -62,12 +62,11 @@ fn two_thousand_letters_come_back_through_kills_and_each_counts_once() {
     let letters = 999 + 499 + 500;
     assert_eq!(system.depth("pulses.dead"), letters);
 
-    let (mut kills, mut copies) = (0, 0);
+    let mut kills = 0;
     for round in 0_u64..12 {
         // What the last one held is back by then.
         std::thread::sleep(Duration::from_millis(300));
         let (left, before, start) = (system.depth("pulses.dead"), system.depth("pulses"), Instant::now());
-        copies = (left + before).saturating_sub(letters);
         if left == 0 {
             break;
         }
@@ -79,13 +78,10 @@ fn two_thousand_letters_come_back_through_kills_and_each_counts_once() {
         replay.process.kill();
         kills += 1;
     }
-    println!("{kills} kills left {} letters and {copies} copies", system.depth("pulses.dead"));
     assert!(kills > 1 && system.depth("pulses") > 0, "they came in the middle");
-    let start = Instant::now();
-    let last = text(&system, &["replay", "--all"]);
-    println!("{:?} for {last}", start.elapsed());
+    text(&system, &["replay", "--all"]);
     assert_eq!(system.depth("pulses.dead"), 0);
-    println!("{} messages wait for {letters} letters", system.depth("pulses"));
+    assert!(system.depth("pulses") >= letters);
     let expected =
         [("own", (own, 999)), ("item", (items, 499)), ("same", (3_500, 500)), ("fresh", (499, 499))];
     let expected: BTreeMap<String, (u64, u64)> =

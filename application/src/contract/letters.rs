@@ -8,7 +8,7 @@ use domain::{Reason, Rejection, Timestamp};
 use std::time::Duration;
 
 /// A call that takes longer than this hangs.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 /// The most letters, and roughly the most bytes, that are given at once.
 const AT_ONCE: usize = 500;
 const BYTES_AT_ONCE: usize = 32 << 20;

@@ -33,7 +33,7 @@ pub(super) struct LettersQuery {
     place: Option<String>,
     /// Only with this code of a reason.
     reason: Option<String>,
-    /// Only of this tenant, where the body names one as a native pulse or a CloudEvent does.
+    /// Only of this tenant, where the body names one as a native pulse or a `CloudEvent` does.
     tenant: Option<String>,
     /// Only of this source.
     source: Option<String>,
@@ -144,7 +144,6 @@ pub(super) struct LetterHeader {
 /// are there must all fit.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a field of its own")]
 pub(super) struct LettersWish {
     /// Only of this place: `file`, `rabbitmq` or `kafka`.
     #[schema(pattern = "^(file|rabbitmq|kafka)$")]

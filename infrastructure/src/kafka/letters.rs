@@ -16,6 +16,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
+    metadata::MetadataTopic,
     producer::{FutureProducer, FutureRecord},
     util::Timeout,
 };
@@ -100,7 +101,7 @@ impl Reading {
         let consumer: BaseConsumer = config.create().map_err(kafka)?;
         let metadata = consumer.fetch_metadata(Some(topic), CALL_LIMIT).map_err(kafka)?;
         let mut spans = BTreeMap::new();
-        for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+        for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
             let (low, high) = consumer.fetch_watermarks(topic, partition.id(), CALL_LIMIT).map_err(kafka)?;
             if low < high {
                 spans.insert(partition.id(), (low, high));

@@ -61,8 +61,8 @@ fn records(cluster: &Cluster, topic: &str) -> Vec<(Vec<u8>, Envelope)> {
     let mut records = Vec::new();
     for _ in low..high {
         let message = consumer.poll(Duration::from_secs(10)).unwrap().unwrap();
-        let mut envelope = Envelope::default();
-        envelope.routing_key = message.key().map(|key| String::from_utf8(key.to_vec()).unwrap());
+        let routing_key = message.key().map(|key| String::from_utf8(key.to_vec()).unwrap());
+        let mut envelope = Envelope { routing_key, ..Envelope::default() };
         for header in message.headers().into_iter().flat_map(Headers::iter) {
             let value = String::from_utf8(header.value.unwrap().to_vec()).unwrap();
             match header.key {

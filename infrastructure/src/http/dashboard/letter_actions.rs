@@ -29,7 +29,7 @@ pub(super) struct Deed {
     pub(super) place: String,
     /// One letter with its copies, where it is not empty.
     pub(super) id: String,
-    /// All of one reason; where both are empty, all letters of the place, and where it is [`NO_REASON`], those without.
+    /// All of one reason; where both are empty, all letters of the place.
     pub(super) reason: String,
     /// Also those that came back too often, where it is not empty.
     pub(super) force: String,

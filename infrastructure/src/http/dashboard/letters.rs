@@ -79,7 +79,7 @@ fn reasons(place: &str, survey: &Survey) -> Markup {
             @for (reason, count) in &survey.reasons {
                 li.card {
                     span { (code(reason)) " " strong { (grouped(count)) } }
-                    @if !reason.is_empty() { (buttons(place, "reason", reason, "all")) }
+                    @if !reason.is_empty() { (buttons(place, ("reason", reason), true, "all")) }
                 }
             }
         }
@@ -92,12 +92,12 @@ pub(super) fn code(reason: &str) -> Markup {
 }
 
 /// Links to the page that asks before anything is done.
-fn buttons(place: &str, by: &str, value: &str, which: &str) -> Markup {
-    let to = |action| link("/dead-letters/confirm", &[("action", action), ("place", place), (by, value)]);
+fn buttons(place: &str, which: (&str, &str), may_go: bool, all: &str) -> Markup {
+    let to = |action| link("/dead-letters/confirm", &[("action", action), ("place", place), which]);
     html! {
         span.actions {
-            a.button.small href=(to("replay")) { "Replay " (which) }
-            a.button.small href=(to("discard")) { "Discard " (which) }
+            @if may_go { a.button.small href=(to("replay")) { "Replay " (all) } }
+            a.button.small href=(to("discard")) { "Discard " (all) }
         }
     }
 }
@@ -127,7 +127,7 @@ fn article(place: &str, seen: &Seen) -> Markup {
                 pre tabindex="0" { (shown(seen)) }
                 @if !letter.id.is_empty() { small { "id " (letter.id) } }
             }
-            @if !letter.id.is_empty() { (buttons(place, "id", &letter.id, "")) }
+            @if !letter.id.is_empty() { (buttons(place, ("id", &letter.id), letter.obstacle.is_none(), "")) }
         }
     }
 }
