@@ -28,6 +28,8 @@ const BYTES_AT_ONCE: usize = 8 << 20;
 /// How often, and after how long each time, letters that were given back are looked for.
 const RETURN_CHECKS: u32 = 20;
 const RETURN_CHECK: Duration = Duration::from_millis(25);
+/// How long nothing may come back before a run begins.
+const STEADY_FOR: Duration = Duration::from_millis(100);
 /// What the broker itself adds to a message that it gives again.
 const BROKERS: [&str; 2] = ["x-delivery-count", "x-acquired-count"];
 /// How the names of headers begin that dead letters have for themselves.
@@ -63,7 +65,7 @@ impl LetterPlace for RabbitmqLetters {
         const OPERATION: &str = "go through the dead letters in RabbitMQ";
         let queue = self.settings.dead_letter_queue.as_str();
         let link = Link::open(&self.settings, "letters").await?;
-        let ready = ready(OPERATION, &link, queue).await?.unwrap_or(0);
+        let ready = steady(OPERATION, &link, queue).await?;
         if ready > 0 && !declares_dead_letters_alike(&link, &self.settings).await? {
             let reason = format!(
                 "the queue {queue} was not made by this program and may drop what is looked at often; use RabbitMQ's own \
@@ -81,6 +83,20 @@ impl LetterPlace for RabbitmqLetters {
             held: 0,
         }))
     }
+}
+
+/// How many letters are ready, when those are back that a run held which died a moment ago.
+async fn steady(operation: &'static str, link: &Link, queue: &str) -> Result<u64, PortError> {
+    let mut count = ready(operation, link, queue).await?.unwrap_or(0);
+    for _ in 0..RETURN_CHECKS {
+        sleep(STEADY_FOR).await;
+        let later = ready(operation, link, queue).await?.unwrap_or(0);
+        if later <= count {
+            break;
+        }
+        count = later;
+    }
+    Ok(count)
 }
 
 struct Run {
