@@ -182,23 +182,36 @@ pub(crate) async fn remove_done_hourly(
     let work = async {
         loop {
             ticks.tick().await;
-            let before = earlier(clock::now(), retention);
-            let mut removed = 0;
-            loop {
-                match dependency.hold(|| inbox.remove_done(before)).await? {
-                    0 => break,
-                    some => removed += some,
-                }
-            }
-            if removed > 0 {
-                info!(removed, "old events of the inbox were removed");
-            }
+            remove_done(&inbox, retention, &dependency).await?;
         }
     };
     select! {
         () = stop.cancelled() => Ok(()),
         failed = work => failed,
     }
+}
+
+/// Removes what was done long enough ago.
+///
+/// # Errors
+/// As [`remove_done_hourly`].
+pub(crate) async fn remove_done(
+    inbox: &StoredInbox,
+    retention: Duration,
+    dependency: &Dependency,
+) -> Result<(), PortError> {
+    let before = earlier(clock::now(), retention);
+    let mut removed = 0;
+    loop {
+        match dependency.hold(|| inbox.remove_done(before)).await? {
+            0 => break,
+            some => removed += some,
+        }
+    }
+    if removed > 0 {
+        info!(removed, "old events of the inbox were removed");
+    }
+    Ok(())
 }
 
 /// A moment so long before another.

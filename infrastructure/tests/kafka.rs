@@ -12,6 +12,8 @@ mod counting;
 mod faults;
 #[path = "kafka/letters.rs"]
 mod letters;
+#[path = "kafka/observing.rs"]
+mod observing;
 #[path = "kafka/publishing.rs"]
 mod publishing;
 

@@ -17,6 +17,7 @@ use crate::{
 use anyhow::Context;
 use application::{
     dead_letters::{Bound, Handled, LetterFilter, NamedPlace, Wish, find, handle, survey},
+    ports::PortError,
     retry::Dependency,
 };
 use clap::{CommandFactory, ValueEnum, error::ErrorKind};
@@ -169,21 +170,34 @@ pub(crate) async fn remove_old_hourly(
     let work = async {
         loop {
             ticks.tick().await;
-            let before = earlier(clock::now(), retention);
-            let mut removed = 0;
-            loop {
-                match dependency.hold(|| file.remove_letters(before)).await? {
-                    0 => break,
-                    some => removed += some,
-                }
-            }
-            if removed > 0 {
-                info!(removed, "old dead letters were removed");
-            }
+            remove_old(&file, retention, &dependency).await?;
         }
     };
     select! {
         () = stop.cancelled() => Ok(()),
         failed = work => failed,
     }
+}
+
+/// Removes what was stored long enough ago in the embedded file.
+///
+/// # Errors
+/// As [`remove_old_hourly`].
+pub(crate) async fn remove_old(
+    file: &EmbeddedStore,
+    retention: Duration,
+    dependency: &Dependency,
+) -> Result<(), PortError> {
+    let before = earlier(clock::now(), retention);
+    let mut removed = 0;
+    loop {
+        match dependency.hold(|| file.remove_letters(before)).await? {
+            0 => break,
+            some => removed += some,
+        }
+    }
+    if removed > 0 {
+        info!(removed, "old dead letters were removed");
+    }
+    Ok(())
 }

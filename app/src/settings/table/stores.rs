@@ -92,7 +92,7 @@ pub(super) const STORES: &[Definition] = &[
         allowed: "a duration from 1h to 36500d, such as 30d",
         example: "",
         secret: false,
-        doc: "How long the embedded file keeps dead letters; the cron and --standalone remove older ones hourly. On RabbitMQ a \
+        doc: "How long the embedded file keeps dead letters; the cron, --standalone and `app flush` remove older ones. On RabbitMQ a \
               policy and on Kafka the topic's own setting does that (docs/dead-letters.md).",
     },
 ];
