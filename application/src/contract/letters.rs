@@ -46,6 +46,7 @@ macro_rules! letters_contract {
             a_run_that_is_dropped_loses_nothing
             a_run_that_is_dropped_in_the_middle_of_its_work_loses_nothing
             many_letters_come_in_portions
+            a_place_can_be_emptied
         }
     };
     ($fresh:expr => $($promise:ident)*) => {
@@ -263,6 +264,23 @@ pub async fn many_letters_come_in_portions<F: LettersFixture>(fixture: &F) {
     let given: Vec<String> = first.into_iter().chain(others).map(|(_, letter)| letter.id).collect();
     assert_eq!(given, ids_of(0..1_200));
     assert_eq!(ids(fixture).await.len(), 1_200 - numbers.len());
+}
+
+/// What was sent back or removed is gone when the run has ended, however much that was at the end.
+pub async fn a_place_can_be_emptied<F: LettersFixture>(fixture: &F) {
+    publish(fixture, &letters::<F>(0..500)).await;
+    let mut run = open(fixture).await;
+    loop {
+        let some = within(run.next()).await.expect("the letters can be read");
+        let Some((first, _)) = some.first() else { break };
+        let (going, gone): (Vec<_>, Vec<_>) = some.iter().partition(|(number, _)| (number - first) % 3 == 0);
+        let gone: Vec<u64> = gone.into_iter().map(|(number, _)| *number).collect();
+        let going: Vec<Returned> = going.into_iter().map(|(number, letter)| back(*number, letter)).collect();
+        within(run.send_back(&going)).await.expect("letters can be sent back");
+        within(run.remove(&gone)).await.expect("letters can be removed");
+    }
+    close(run).await;
+    assert_eq!(ids(fixture).await, [""; 0]);
 }
 
 /// Waits for the letters to be there again: a server may notice a little later that a run is gone.

@@ -19,12 +19,18 @@ use lapin::{
     message::Delivery,
     options::{BasicAckOptions, BasicGetOptions},
 };
-use std::{collections::HashSet, future, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    future,
+    time::Duration,
+};
 use tokio::time::sleep;
 
 /// The most letters, and about the most bytes, that are taken at once.
 const LETTERS_AT_ONCE: usize = 200;
 const BYTES_AT_ONCE: usize = 8 << 20;
+/// How many acknowledgements are under way at once: half of what a channel hands to a quorum queue without waiting.
+const ACKNOWLEDGED_AT_ONCE: usize = 16;
 /// How often, and after how long each time, letters that were given back are looked for.
 const RETURN_CHECKS: u32 = 20;
 const RETURN_CHECK: Duration = Duration::from_millis(25);
@@ -80,6 +86,7 @@ impl LetterPlace for RabbitmqLetters {
             open: Some((link, channel)),
             left: ready,
             given: HashSet::new(),
+            ahead: VecDeque::new(),
             held: 0,
         }))
     }
@@ -107,6 +114,8 @@ struct Run {
     left: u64,
     /// The tags of those that were given last and are not acknowledged.
     given: HashSet<u64>,
+    /// Those that were taken and not given yet.
+    ahead: VecDeque<Delivery>,
     /// How many are taken and not acknowledged.
     held: u64,
 }
@@ -117,14 +126,34 @@ impl Run {
         self.open.as_ref().map(|(_, channel)| channel).ok_or_else(ended)
     }
 
-    async fn acknowledge(&mut self, tags: impl Iterator<Item = u64> + Send) -> Result<(), PortError> {
-        for tag in tags {
-            // The broker closes the channel where a tag is acknowledged twice.
-            if self.given.remove(&tag) {
-                self.held -= 1;
-                let acknowledge = self.channel()?.basic_ack(tag, BasicAckOptions::default());
-                within(CALL_LIMIT, "remove a dead letter from RabbitMQ", acknowledge).await?;
+    /// Takes one letter, where there is any.
+    async fn take(&mut self) -> Result<Option<Delivery>, PortError> {
+        let queue = self.settings.dead_letter_queue.as_str().into();
+        let get = self.channel()?.basic_get(queue, BasicGetOptions::default());
+        let taken = within(CALL_LIMIT, "read the dead letters in RabbitMQ", get).await?;
+        self.held += u64::from(taken.is_some());
+        Ok(taken.map(|message| message.delivery))
+    }
+
+    /// Acknowledges, and waits until that has happened.
+    ///
+    /// A channel hands acknowledgements to a quorum queue without waiting for it, and where too many are under way it
+    /// keeps the others, which are lost when it ends: those letters would be there again. A get goes through the queue's
+    /// log behind them, so that after its answer all are done.
+    async fn acknowledge(&mut self, tags: &[u64]) -> Result<(), PortError> {
+        for tags in tags.chunks(ACKNOWLEDGED_AT_ONCE) {
+            for tag in tags {
+                // The broker closes the channel where a tag is acknowledged twice.
+                if self.given.remove(tag) {
+                    self.held -= 1;
+                    let acknowledge = self.channel()?.basic_ack(*tag, BasicAckOptions::default());
+                    within(CALL_LIMIT, "remove a dead letter from RabbitMQ", acknowledge).await?;
+                }
             }
+            let wanted = u64::try_from(self.ahead.len()).unwrap_or(u64::MAX) < self.left;
+            // What came after the beginning goes back with all that is not acknowledged.
+            let taken = self.take().await?.filter(|_| wanted);
+            self.ahead.extend(taken);
         }
         Ok(())
     }
@@ -138,22 +167,20 @@ impl Run {
 #[async_trait]
 impl LetterRun for Run {
     async fn next(&mut self) -> Result<Vec<(u64, StoredLetter)>, PortError> {
-        const OPERATION: &str = "read the dead letters in RabbitMQ";
         let (mut letters, mut bytes) = (Vec::new(), 0);
         while self.left > 0 && letters.len() < LETTERS_AT_ONCE && bytes < BYTES_AT_ONCE {
-            let queue = self.settings.dead_letter_queue.as_str().into();
-            let get = self.channel()?.basic_get(queue, BasicGetOptions::default());
-            let Some(message) = within(CALL_LIMIT, OPERATION, get).await? else {
+            let ahead = self.ahead.pop_front();
+            let taken = if ahead.is_some() { ahead } else { self.take().await? };
+            let Some(delivery) = taken else {
                 // Somebody else has taken them.
                 self.left = 0;
                 break;
             };
             self.left -= 1;
-            bytes += message.delivery.data.len();
-            letters.push((message.delivery.delivery_tag, letter(message.delivery)));
+            bytes += delivery.data.len();
+            letters.push((delivery.delivery_tag, letter(delivery)));
         }
         if !letters.is_empty() {
-            self.held += u64::try_from(letters.len()).unwrap_or_default();
             self.given = letters.iter().map(|(tag, _)| *tag).collect();
         }
         Ok(letters)
@@ -185,11 +212,12 @@ impl LetterRun for Run {
                 format!("the queue that a letter came from is gone: {answer}"),
             ),
         })?;
-        self.acknowledge(letters.iter().map(|letter| letter.number)).await
+        let tags: Vec<u64> = letters.iter().map(|letter| letter.number).collect();
+        self.acknowledge(&tags).await
     }
 
     async fn remove(&mut self, numbers: &[u64]) -> Result<(), PortError> {
-        self.acknowledge(numbers.iter().copied()).await
+        self.acknowledge(numbers).await
     }
 
     async fn close(&mut self) -> Result<(), PortError> {
