@@ -6,12 +6,13 @@ use crate::{
     cli::Modes,
     clock, inbox,
     overview::overview,
+    print_pulses::{STALL_LIMIT, print_pulses},
     settings::{Faults, Kafka, Settings, SourceKind, Stores, shown_url},
 };
 use anyhow::Context;
 use application::{
     decode::{Decoder, Format},
-    ingest::{IngestPulses, Limits, Route, Tally},
+    ingest::{AppliedPulse, IngestPulses, Limits, Route, Tally},
     ports::LogPositions,
     retry::Dependency,
 };
@@ -25,6 +26,7 @@ use infrastructure::{
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::{
     select,
+    sync::mpsc,
     task::JoinSet,
     time::{Instant, interval, sleep, timeout},
 };
@@ -89,7 +91,13 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
         let route =
             |source: &Source| source.route(service.settings.decoder(&plan.stores.ledger), &service.backends);
         let routes = plan.sources.iter().map(route).collect::<Result<_, _>>()?;
-        tasks.spawn(Arc::clone(&service).work(routes, modes.until_idle));
+        let applied = modes.print_pulses.then(|| {
+            // One batch of each lane may wait.
+            let (applied, batches) = mpsc::channel(usize::from(service.backends.shard_count.get()));
+            tasks.spawn(print_pulses(batches, tokio::io::stdout(), STALL_LIMIT));
+            applied
+        });
+        tasks.spawn(Arc::clone(&service).work(routes, modes.until_idle, applied));
     }
     if let Some(accumulator) = accumulator {
         tasks.spawn(Arc::clone(&service).report_marks(accumulator, marks));
@@ -296,7 +304,12 @@ struct Service {
 }
 
 impl Service {
-    async fn work(self: Arc<Self>, routes: Vec<Route>, until_idle: Option<Duration>) -> anyhow::Result<()> {
+    async fn work(
+        self: Arc<Self>,
+        routes: Vec<Route>,
+        until_idle: Option<Duration>,
+        applied: Option<mpsc::Sender<Vec<AppliedPulse>>>,
+    ) -> anyhow::Result<()> {
         let engine = IngestPulses {
             routes,
             sink: Arc::clone(&self.backends.sink),
@@ -304,6 +317,7 @@ impl Service {
             shards: self.backends.shard_count,
             limits: Limits { until_idle, ..self.settings.limits() },
             tally: Arc::clone(&self.tally),
+            applied,
         };
         let result = engine.run(self.stop.clone()).await;
         let done = self.tally.snapshot();

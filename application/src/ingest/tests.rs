@@ -1,5 +1,6 @@
 //! The engine against scripted sources and sinks, with the clock paused.
 
+mod applied;
 mod archive;
 mod idle;
 mod logs;
@@ -131,6 +132,7 @@ impl Bench {
             shards: shards(),
             limits,
             tally: Arc::clone(&tally),
+            applied: None,
         };
         Self { put, settled, later, closed, letters, tally, stop: CancellationToken::new(), engine }
     }
