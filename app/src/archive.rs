@@ -92,7 +92,7 @@ fn plan(settings: &Settings) -> anyhow::Result<(&SecretString, Vec<Route>)> {
             SourceKind::Rabbitmq => settings.archive_broker(CALLER, WITHOUT).map(|broker| {
                 Ok(Route {
                     name: format!("rabbitmq {}", broker.queue),
-                    ..rabbitmq_route(&broker, decoder.clone())
+                    ..rabbitmq_route(&broker, decoder.clone(), Arc::new(SourceDecides))
                 })
             }),
             SourceKind::Kafka => settings.archive_kafka(CALLER, WITHOUT).map(|kafka| {

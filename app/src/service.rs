@@ -13,7 +13,7 @@ use anyhow::Context;
 use application::{
     decode::{Decoder, Format},
     ingest::{AppliedPulse, IngestPulses, Limits, Route, Tally},
-    ports::LogPositions,
+    ports::{LogPositions, PulseSource},
     retry::Dependency,
 };
 use domain::AccumulatorId;
@@ -21,7 +21,7 @@ use infrastructure::{
     http::{Credentials, bind, serve_metrics},
     inbox::InboxSettings,
     metrics::{MetricSources, Metrics},
-    rabbitmq::{RabbitmqDeadLetters, RabbitmqSettings, RabbitmqSource},
+    rabbitmq::{QueueType, RabbitmqDeadLetters, RabbitmqSettings, RabbitmqSource, RabbitmqStreamSource},
 };
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::{
@@ -228,7 +228,8 @@ impl fmt::Display for Source {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rabbitmq(broker) => {
-                write!(formatter, "{} queue {}", shown_url(&broker.url), broker.queue)
+                let (url, kind) = (shown_url(&broker.url), broker.queue_type.name());
+                write!(formatter, "{url} {kind} queue {}", broker.queue)
             }
             Self::Kafka(kafka) => write!(formatter, "kafka {} topic {}", kafka.brokers, kafka.topic),
             Self::Inbox(_) => formatter.write_str("inbox"),
@@ -239,7 +240,7 @@ impl fmt::Display for Source {
 impl Source {
     fn route(&self, decoder: Decoder, backends: &Backends) -> anyhow::Result<Route> {
         match self {
-            Self::Rabbitmq(broker) => Ok(rabbitmq_route(broker, decoder)),
+            Self::Rabbitmq(broker) => Ok(rabbitmq_route(broker, decoder, Arc::clone(&backends.positions))),
             Self::Kafka(kafka) => kafka_route(kafka, decoder, Arc::clone(&backends.positions)),
             // Its events are of one shape, whatever the brokers bring.
             Self::Inbox(reading) => {
@@ -249,11 +250,19 @@ impl Source {
     }
 }
 
-/// The queue of the broker, and its dead letters.
-pub(crate) fn rabbitmq_route(broker: &RabbitmqSettings, decoder: Decoder) -> Route {
+/// The queue or the stream of the broker, and its dead letters.
+pub(crate) fn rabbitmq_route(
+    broker: &RabbitmqSettings,
+    decoder: Decoder,
+    positions: Arc<dyn LogPositions>,
+) -> Route {
+    let source: Arc<dyn PulseSource> = match broker.queue_type {
+        QueueType::Stream => Arc::new(RabbitmqStreamSource::new(broker.clone(), positions)),
+        QueueType::Quorum | QueueType::Classic => Arc::new(RabbitmqSource::new(broker.clone())),
+    };
     Route {
         name: "rabbitmq".to_owned(),
-        source: Arc::new(RabbitmqSource::new(broker.clone())),
+        source,
         dead_letters: Arc::new(RabbitmqDeadLetters::new(broker.clone())),
         decoder,
     }

@@ -25,10 +25,10 @@ use std::{
 };
 
 /// How many deliveries one call hands over at most.
-const CHUNK_MAX: usize = 512;
+pub(super) const CHUNK_MAX: usize = 512;
 /// How long a new consumer is waited on before it counts as open and empty. What ends it, ends it sooner.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-const CONSUMER_TAG: &str = "pulses";
+pub(super) const FIRST_WAIT: Duration = Duration::from_secs(1);
+pub(super) const CONSUMER_TAG: &str = "pulses";
 
 /// Reads one queue with manual acknowledgements, one channel at a time, each a partition of its own.
 ///
@@ -214,7 +214,7 @@ impl Settler {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the arrival of a message is the edge where its time is read")]
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp::new(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos())
 }
