@@ -14,7 +14,7 @@ use futures_util::{FutureExt, StreamExt};
 use lapin::{
     Channel, Consumer, message,
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
-    types::FieldTable,
+    types::{AMQPValue, FieldTable},
 };
 use std::{
     sync::{
@@ -80,8 +80,10 @@ impl RabbitmqSource {
         let prefetch = channel.basic_qos(self.settings.prefetch, BasicQosOptions::default());
         within(CALL_LIMIT, OPERATION, prefetch).await?;
         let (queue, tag) = (self.settings.queue.as_str().into(), CONSUMER_TAG.into());
-        let consume =
-            channel.basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default());
+        // What it is without, and what a stream refuses: read as a queue, it would skip all that it holds.
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-priority".into(), AMQPValue::LongInt(0));
+        let consume = channel.basic_consume(queue, tag, BasicConsumeOptions::default(), arguments);
         let consumer = within(CALL_LIMIT, OPERATION, consume).await?;
         let partition = PartitionId(self.partitions.fetch_add(1, Ordering::Relaxed));
         Ok(Reader { link, channel, consumer, partition })

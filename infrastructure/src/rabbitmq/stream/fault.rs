@@ -51,9 +51,9 @@ pub(super) enum StreamFault {
     },
     /// The stream has let go of messages before they were counted.
     #[error(
-        "log {log} begins at offset {begin}, and it was counted up to {counted} only: the messages in between were deleted \
-         before they were counted; where that loss is accepted, delete the exchange {} and make the exchange {}",
-        Mark::Settled.name(stream), Mark::Begun(*begin).name(stream)
+        "log {log} begins at offset {begin}, and not all shards have counted what was at offset {missing}: the messages in \
+         between were deleted before they were counted; where that loss is accepted, delete the exchange {} and make the \
+         exchange {}", Mark::Settled.name(stream), Mark::Begun(*begin).name(stream)
     )]
     Deleted {
         /// The log.
@@ -62,21 +62,8 @@ pub(super) enum StreamFault {
         stream: String,
         /// Where it begins.
         begin: u64,
-        /// How far every shard has counted it.
-        counted: LogPosition,
-    },
-    /// Messages are missing in the middle of a reading.
-    #[error(
-        "offset {expected} of log {log} is missing, the next one is {found}: the messages in between were deleted before \
-         they were counted, or were published in compressed batches of the stream protocol, which AMQP 0-9-1 does not deliver"
-    )]
-    Gap {
-        /// The log.
-        log: LogName,
-        /// What should have come.
-        expected: u64,
-        /// What has come.
-        found: u64,
+        /// The first offset that should have come.
+        missing: u64,
     },
 }
 

@@ -1,4 +1,4 @@
-//! One reading of a stream: from a proven place on, and without a gap.
+//! One reading of a stream: from a proven place on, with nothing missing that was deleted.
 
 use super::{
     fault::{Start, StreamFault, last_counted},
@@ -19,7 +19,7 @@ use lapin::{
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::{AMQPValue, FieldTable},
 };
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::info;
 
@@ -29,6 +29,8 @@ const OPEN: &str = "read a stream of RabbitMQ";
 const OFFSET: &str = "x-stream-offset";
 /// How long a stream may take to show that it still holds what was counted: a replica that is behind catches up meanwhile.
 const END_LIMIT: Duration = Duration::from_secs(20);
+/// How long nothing may come before it is looked at what the stream still holds.
+const QUIET_CHECK: Duration = Duration::from_secs(10);
 
 /// The receiving side of one life of a consumer. Dropping it cuts the connection, and with it the lock on the stream.
 pub(super) struct Reading {
@@ -38,17 +40,20 @@ pub(super) struct Reading {
     partition: PartitionId,
     stream: String,
     log: Arc<LogReading>,
-    start: Start,
     /// How far each shard had counted the stream when this began.
     counted: Vec<LogPosition>,
     /// Whether something of it was settled by an earlier reading.
     was_settled: bool,
-    /// The next offset, once the first has come and was found to be right.
+    /// The next offset; not known before the first message of a first reading.
     expected: Option<u64>,
-    /// A message that was taken and not handed over.
-    held: Option<message::Delivery>,
-    /// The tags of the last delivery that was handed over, and of the last that was acknowledged.
-    handed: u64,
+    /// Taken and not handed over yet: what is below must be proven before.
+    held: Vec<Delivery>,
+    /// The offset of the first message of all, where nothing was settled before.
+    begin: Option<u64>,
+    /// The first offset that should have come and did not.
+    missing: Option<u64>,
+    /// The tags of the last delivery that was taken, and of the last that was acknowledged.
+    taken: u64,
     acknowledged: u64,
 }
 
@@ -84,12 +89,16 @@ impl Reading {
             partition,
             stream: stream.to_owned(),
             log: Arc::new(LogReading { log, after: start.offset() }),
-            start,
             counted,
             was_settled,
-            expected: None,
-            held: None,
-            handed: 0,
+            expected: match start {
+                Start::Beginning => None,
+                Start::At(offset) => Some(offset),
+            },
+            held: Vec::new(),
+            begin: None,
+            missing: None,
+            taken: 0,
             acknowledged: 0,
         })
     }
@@ -107,28 +116,51 @@ impl Reading {
         self.link.channel().await
     }
 
-    /// Gives credit for what was handed over before, waits for a message, and takes those that came with it. Nothing is
-    /// lost where the call is dropped.
+    /// Gives credit for what was taken before, waits for a message, and takes those that came with it. Nothing is lost where
+    /// the call is dropped.
     pub(super) async fn receive(&mut self) -> Result<Vec<Delivery>, PortError> {
-        self.acknowledge().await?;
-        if self.held.is_none() {
-            let first = self.consumer.next().await;
-            self.held = Some(message(first)?);
+        if self.held.is_empty() {
+            self.acknowledge().await?;
+            let first = self.next().await?;
+            self.take(first)?;
         }
-        let received_at = now();
-        if let (None, Some(first)) = (self.expected, &self.held) {
-            let begin = offset(first)?;
+        if let Some(begin) = self.begin {
             self.check_begin(begin).await?;
-            self.expected = Some(begin);
+            self.begin = None;
         }
-        let mut deliveries = Vec::with_capacity(CHUNK_MAX);
-        let mut next = self.held.take();
-        while let Some(message) = next {
-            deliveries.push(self.delivery(message, received_at)?);
-            next = if deliveries.len() < CHUNK_MAX { self.at_hand()? } else { None };
+        if let Some(missing) = self.missing {
+            self.prove_kept(missing).await?;
+            self.missing = None;
+        }
+        Ok(mem::take(&mut self.held))
+    }
+
+    /// The next message. While none comes, it is looked at whether those that should come are still there: a reader whose
+    /// next segment is deleted may wait for ever.
+    async fn next(&mut self) -> Result<message::Delivery, PortError> {
+        loop {
+            match timeout(QUIET_CHECK, self.consumer.next()).await {
+                Ok(item) => return message(item),
+                Err(_) => {
+                    if let Some(expected) = self.expected {
+                        self.prove_kept(expected).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes a message and those that came with it.
+    fn take(&mut self, first: message::Delivery) -> Result<(), PortError> {
+        let received_at = now();
+        self.hold(first, received_at)?;
+        while self.held.len() < CHUNK_MAX
+            && let Some(next) = self.at_hand()?
+        {
+            self.hold(next, received_at)?;
         }
         if self.channel.status().connected() {
-            return Ok(deliveries);
+            return Ok(());
         }
         // All of it comes again; the channel's last words say why it ended.
         while self.at_hand()?.is_some() {}
@@ -140,59 +172,72 @@ impl Reading {
     }
 
     async fn acknowledge(&mut self) -> Result<(), PortError> {
-        if self.handed == self.acknowledged {
+        if self.taken == self.acknowledged {
             return Ok(());
         }
         // Before the await: the acknowledgement is on its way when this call is dropped.
-        self.acknowledged = self.handed;
-        let acknowledge = self.channel.basic_ack(self.handed, BasicAckOptions { multiple: true });
+        self.acknowledged = self.taken;
+        let acknowledge = self.channel.basic_ack(self.taken, BasicAckOptions { multiple: true });
         within(CALL_LIMIT, RECEIVE, acknowledge).await
     }
 
-    /// Whether the first message is the one that nothing is missing before.
+    /// Whether a reading may begin with the first message of all.
     async fn check_begin(&self, begin: u64) -> Result<(), PortError> {
-        let (log, stream) = (|| self.log.log.clone(), || self.stream.clone());
         let reached = self.counted.iter().max().copied().unwrap_or_default();
-        match self.start {
-            Start::At(start) if begin == start => Ok(()),
-            Start::At(_) => {
-                let counted = self.counted.iter().min().copied().unwrap_or_default();
-                Err(halt(StreamFault::Deleted { log: log(), stream: stream(), begin, counted }))
-            }
-            Start::Beginning if reached == LogPosition::START => {
-                let channel = self.another_channel().await?;
-                Mark::Begun(begin).set(&channel, &self.stream).await?;
-                within(CALL_LIMIT, OPEN, channel.close(200, "done".into())).await
-            }
-            Start::Beginning if Mark::Begun(begin).is_set(&self.link, &self.stream).await? => Ok(()),
-            Start::Beginning => {
-                Err(halt(StreamFault::Changed { log: log(), stream: stream(), begin, reached }))
-            }
+        if reached == LogPosition::START {
+            let channel = self.another_channel().await?;
+            Mark::Begun(begin).set(&channel, &self.stream).await?;
+            within(CALL_LIMIT, OPEN, channel.close(200, "done".into())).await
+        } else if Mark::Begun(begin).is_set(&self.link, &self.stream).await? {
+            Ok(())
+        } else {
+            let (log, stream) = (self.log.log.clone(), self.stream.clone());
+            Err(halt(StreamFault::Changed { log, stream, begin, reached }))
         }
     }
 
-    fn delivery(
-        &mut self,
-        message: message::Delivery,
-        received_at: Timestamp,
-    ) -> Result<Delivery, PortError> {
+    /// Whether nothing was deleted from this offset on. Then what is missing there is no message: the broker's own entries,
+    /// at the beginning of each segment for example, have offsets as well, and are not delivered.
+    async fn prove_kept(&self, missing: u64) -> Result<(), PortError> {
+        let channel = self.another_channel().await?;
+        let mut consumer = consume(&channel, &self.stream, 1, AMQPValue::LongString("first".into())).await?;
+        // Nothing comes where the stream is empty, and then nothing was deleted: what was counted of it was proven before.
+        if let Ok(first) = timeout(CALL_LIMIT, consumer.next()).await {
+            let begin = offset(&message(first)?)?;
+            if begin > missing {
+                let (log, stream) = (self.log.log.clone(), self.stream.clone());
+                return Err(halt(StreamFault::Deleted { log, stream, begin, missing }));
+            }
+        }
+        within(CALL_LIMIT, OPEN, channel.close(200, "done".into())).await
+    }
+
+    fn hold(&mut self, message: message::Delivery, received_at: Timestamp) -> Result<(), PortError> {
         let found = offset(&message)?;
-        let expected = self.expected.unwrap_or(found);
-        if found != expected {
-            return Err(halt(StreamFault::Gap { log: self.log.log.clone(), expected, found }));
+        match self.expected {
+            None => self.begin = Some(found),
+            Some(expected) if found < expected => {
+                let what = format!("offset {found} came where {expected} was next");
+                return Err(PortError::permanent(RECEIVE, what));
+            }
+            Some(expected) if found > expected => {
+                self.missing.get_or_insert(expected);
+            }
+            Some(_) => {}
         }
         self.expected = Some(found + 1);
-        self.handed = message.delivery_tag;
+        self.taken = message.delivery_tag;
         let mut envelope = envelope(message.routing_key, &message.properties);
         envelope.headers.retain(|(name, _)| name != OFFSET);
-        Ok(Delivery {
+        self.held.push(Delivery {
             partition: self.partition,
             sequence: found,
             body: message.data,
             envelope,
             received_at,
             log: Some(Arc::clone(&self.log)),
-        })
+        });
+        Ok(())
     }
 
     /// Closes in order, which lets go of the stream at once.
