@@ -39,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 const ENGINES: usize = 2;
 const CUSTOMERS: u8 = 7;
 /// More than any plan needs.
-const LONG: Duration = Duration::from_hours(1);
+const LONG: Duration = Duration::from_mins(5);
 
 fn shards() -> ShardCount {
     ShardCount::new(3).unwrap()
@@ -448,6 +448,9 @@ impl Pool {
     async fn finish(mut self) -> Arc<Record> {
         let settled = async {
             while !self.broker.is_settled() {
+                for engine in &mut self.engines {
+                    assert!(engine.task.try_join_next().is_none(), "an engine has ended by itself");
+                }
                 sleep(Duration::from_millis(10)).await;
             }
         };
