@@ -53,7 +53,7 @@ fn an_output_that_is_closed_stops_the_worker_in_order_and_is_no_success() {
 }
 
 #[test]
-fn an_output_that_nobody_reads_slows_the_worker_down_and_a_stop_ends_it_all_the_same() {
+fn an_output_that_nobody_reads_slows_the_worker_down_and_ends_it_in_order_after_a_while() {
     let system = System::start();
     let load = ["populate", "--to", "rabbitmq", "--total-messages", "50000"];
     system.run(&[&load[..], &["--count-out", "expected.csv"]].concat());

@@ -194,8 +194,8 @@ impl System {
             {
                 message.delivery.acker.ack(BasicAckOptions::default()).await.unwrap();
                 let headers = message.delivery.properties.headers().clone().unwrap_or_default();
-                let text = |value: &lapin::types::AMQPValue| match value {
-                    lapin::types::AMQPValue::LongString(text) => text.to_string(),
+                let text = |value: &AMQPValue| match value {
+                    AMQPValue::LongString(text) => text.to_string(),
                     other => format!("{other:?}"),
                 };
                 let headers =
