@@ -48,6 +48,7 @@ fn pulses(totals: &Totals) -> u64 {
 }
 
 fn stop(app: &mut App) {
+    wait_until("it has begun", LIMIT, || app.log().contains("starting"));
     app.process.signal("TERM");
     assert_eq!(app.exit_code(), Some(0), "{}", app.log());
 }
@@ -72,28 +73,28 @@ fn pulses_without_ids_are_exact_when_workers_broker_and_redis_are_killed() {
         system.spawn(&format!("worker-{number}"), &["--worker", "--print-pulses"], &[])
     };
     system.run(&["--worker", "--until-idle", "1s"]);
-    let (messages, expected) = messages(30_000);
-    system.publish(&messages[..15_000]);
+    let (messages, expected) = messages(40_000);
+    let mut parts = messages.chunks(4_000);
     let (mut workers, mut dead) = (vec![worker(&system, 0), worker(&system, 1)], Vec::new());
     let mut cron = system.spawn("cron", &["--cron"], &[("FLUSH_SCHEDULE", "*/2 * * * * *")]);
     for round in 0..10 {
-        sleep(Duration::from_millis(600 + 310 * u64::from(round % 4)));
+        system.publish(parts.next().unwrap());
+        sleep(Duration::from_millis(170 * u64::from(round % 4)));
         let mut killed = workers.remove(0);
         killed.process.kill();
         dead.push(killed);
         workers.push(worker(&system, round + 2));
         match round {
-            1 | 3 => {
-                let part = 15_000 + if round == 3 { 7_500 } else { 0 };
-                system.publish(&messages[part..part + 7_500]);
-            }
-            4 => {
+            3 => {
                 system.redis.kill();
                 system.redis.restart();
             }
             6 => {
                 system.rabbitmq.kill();
                 system.rabbitmq.restart();
+                // The stream is there a little later than its broker.
+                let is_back = |app: &App| app.log().contains("dependency is back");
+                wait_until("a worker is back", LIMIT, || workers.iter().any(is_back));
             }
             _ => {}
         }
