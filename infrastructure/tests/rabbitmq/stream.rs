@@ -3,12 +3,16 @@
 use super::{LIMIT, Place, channel, delete_queue, deliveries, number, numbered, put, within};
 use application::{
     contract::source::{Message, SourceFixture},
-    ports::{DeadLetter, Delivery, LogPositions, PortError, PulseSource, Received, Watermark},
+    ports::{
+        DeadLetter, Delivery, Envelope, IntakeMessage, LogPositions, PortError, PulseIntake, PulseSource,
+        Received, Watermark,
+    },
 };
 use async_trait::async_trait;
-use domain::{LogName, LogPosition};
+use domain::{LogName, LogPosition, Timestamp};
 use infrastructure::rabbitmq::{
-    OutgoingMessage, QueueType, RabbitmqDeadLetters, RabbitmqPublisher, RabbitmqSource, RabbitmqStreamSource,
+    OutgoingMessage, QueueType, RabbitmqDeadLetters, RabbitmqIntake, RabbitmqPublisher, RabbitmqSource,
+    RabbitmqStreamSource,
 };
 use lapin::{
     ExchangeKind,
@@ -213,6 +217,23 @@ async fn a_message_is_known_by_its_offset_whatever_it_says_itself() {
     let log = taken[3].log.as_ref().unwrap();
     assert!(log.log.as_str().ends_with(&format!("/{}/pulses/0", stream.place.vhost)), "{}", log.log);
     assert_eq!((log.after, &taken[3].envelope.headers), (0, &Vec::new()));
+    source.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_in_over_http_reaches_a_stream_behind_an_exchange() {
+    let mut stream = Stream::new();
+    stream.place.settings.exchange = Some("usage".to_owned());
+    let intake = RabbitmqIntake::new(stream.place.settings.clone());
+    intake.check().await.unwrap();
+    let envelope = Envelope { message_id: Some("m".to_owned()), ..Envelope::default() };
+    let received_at = Timestamp::new(0, 0);
+    let message = IntakeMessage { body: b"{}".to_vec(), envelope: envelope.clone(), received_at };
+    within(intake.take(&[message.clone(), message])).await.unwrap();
+    let source = stream.reader();
+    let taken = take(&source, 2).await;
+    assert_eq!(taken[1].sequence, 1);
+    assert_eq!((&taken[1].body[..], &taken[1].envelope.message_id), (&b"{}"[..], &envelope.message_id));
     source.close().await.unwrap();
 }
 
