@@ -228,8 +228,13 @@ async fn what_is_taken_in_over_http_reaches_a_stream_behind_an_exchange() {
     intake.check().await.unwrap();
     let envelope = Envelope { message_id: Some("m".to_owned()), ..Envelope::default() };
     let received_at = Timestamp::new(0, 0);
-    let message = IntakeMessage { body: b"{}".to_vec(), envelope: envelope.clone(), received_at };
-    within(intake.take(&[message.clone(), message])).await.unwrap();
+    let message = |id: &str| IntakeMessage {
+        id: id.to_owned(),
+        body: b"{}".to_vec(),
+        envelope: envelope.clone(),
+        received_at,
+    };
+    within(intake.take(&[message("1"), message("2")])).await.unwrap();
     let source = stream.reader();
     let taken = take(&source, 2).await;
     assert_eq!(taken[1].sequence, 1);
