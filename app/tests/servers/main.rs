@@ -18,6 +18,7 @@ mod metrics;
 mod outages;
 mod printing;
 mod publishing;
+mod quorum;
 mod stopping;
 mod streams;
 mod system;

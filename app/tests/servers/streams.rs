@@ -12,9 +12,12 @@ fn system() -> System {
     system
 }
 
+/// Message ids, of which there are none, and bodies.
+type Messages = Vec<(Option<String>, Vec<u8>)>;
+
 /// Messages of two pulses without ids, and what they come to.
-fn messages(count: usize) -> (Vec<(Option<String>, Vec<u8>)>, Totals) {
-    let (mut messages, mut totals) = (Vec::new(), BTreeMap::<[String; 4], (u64, u64)>::new());
+fn messages(count: usize) -> (Messages, Totals) {
+    let (mut messages, mut totals) = (Messages::new(), BTreeMap::<[String; 4], (u64, u64)>::new());
     for number in 0..count {
         let pulse = |tenant: usize| {
             format!(

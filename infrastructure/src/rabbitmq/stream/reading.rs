@@ -278,13 +278,11 @@ async fn prove_end(
     let mut consumer = consume(&channel, stream, u16::MAX, AMQPValue::LongString("last".into())).await?;
     let (mut end, until) = (0, Instant::now() + END_LIMIT);
     while end <= wanted {
-        match timeout_at(until, consumer.next()).await {
-            Ok(item) => end = offset(&message(item)?)? + 1,
-            Err(_) => {
-                let reached = counted.iter().max().copied().unwrap_or_default();
-                return Err(halt(StreamFault::Shorter { log: log.clone(), end, reached }));
-            }
-        }
+        let Ok(item) = timeout_at(until, consumer.next()).await else {
+            let reached = counted.iter().max().copied().unwrap_or_default();
+            return Err(halt(StreamFault::Shorter { log: log.clone(), end, reached }));
+        };
+        end = offset(&message(item)?)? + 1;
     }
     within(CALL_LIMIT, OPEN, channel.close(200, "done".into())).await
 }
@@ -312,14 +310,9 @@ fn message(item: Option<Result<message::Delivery, lapin::Error>>) -> Result<mess
 
 fn offset(message: &message::Delivery) -> Result<u64, PortError> {
     let headers = message.properties.headers().as_ref();
-    match headers.and_then(|headers| headers.inner().get(OFFSET)) {
-        Some(AMQPValue::LongLongInt(offset)) => {
-            u64::try_from(*offset).map_err(|error| PortError::permanent(RECEIVE, error))
-        }
-        _ => {
-            let what =
-                "a message came without its offset: RABBITMQ_QUEUE_TYPE is stream, and the queue is none";
-            Err(PortError::permanent(RECEIVE, what))
-        }
-    }
+    let Some(AMQPValue::LongLongInt(offset)) = headers.and_then(|headers| headers.inner().get(OFFSET)) else {
+        let what = "a message came without its offset: RABBITMQ_QUEUE_TYPE is stream, and the queue is none";
+        return Err(PortError::permanent(RECEIVE, what));
+    };
+    u64::try_from(*offset).map_err(|error| PortError::permanent(RECEIVE, error))
 }

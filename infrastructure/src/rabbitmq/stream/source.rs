@@ -46,7 +46,7 @@ enum State {
     #[default]
     Closed,
     /// Connected, and another reader has the stream.
-    Waiting(Link),
+    Waiting(Box<Link>),
     Reading(Box<Reading>),
 }
 
@@ -120,7 +120,7 @@ impl RabbitmqStreamSource {
                         let stream = self.settings.queue.as_str();
                         info!(stream, "another reader has the stream; this one waits for it");
                         self.waits.store(true, Ordering::Release);
-                        *state = State::Waiting(link);
+                        *state = State::Waiting(Box::new(link));
                         return Ok(Received::Deliveries(Vec::new()));
                     }
                     *state = State::Reading(self.read(link).await?);
@@ -131,7 +131,7 @@ impl RabbitmqStreamSource {
                     if self.lock(link).await?
                         && let State::Waiting(link) = mem::take(state)
                     {
-                        *state = State::Reading(self.read(link).await?);
+                        *state = State::Reading(self.read(*link).await?);
                     }
                 }
                 State::Reading(reading) => {
