@@ -59,13 +59,12 @@ impl TraceContext {
     /// What headers say, names in any case; `None` where there is nothing, or nothing that can be read. Nobody can tell
     /// which of two parents is right, so two are none.
     pub fn of_headers<'a>(headers: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Option<Self> {
-        let named = |wanted: &'static str| {
-            let is_wanted = move |(name, _): &(&str, &str)| name.eq_ignore_ascii_case(wanted);
-            headers.clone().filter(is_wanted).map(|(_, value)| value)
-        };
-        let mut parents = named(TRACEPARENT);
-        let context = Self::parse(parents.next()?).filter(|_| parents.next().is_none())?;
-        Some(context.with_state(named(TRACESTATE)))
+        let is_named =
+            |wanted: &'static str| move |(name, _): &(&str, &str)| name.eq_ignore_ascii_case(wanted);
+        let mut parents = headers.clone().filter(is_named(TRACEPARENT));
+        let (_, parent) = parents.next()?;
+        let context = Self::parse(parent).filter(|_| parents.next().is_none())?;
+        Some(context.with_state(headers.filter(is_named(TRACESTATE)).map(|(_, value)| value)))
     }
 
     /// What a message says.

@@ -1,7 +1,7 @@
 //! What a store must be able to do with its table of events: each method is one transaction, durable when it returns.
 
 use application::{
-    ports::{DeadLetter, Envelope, InboxDepth, InboxEntry, InboxEvent, InboxFilter, PortError, Retried},
+    ports::{DeadLetter, Dealt, Envelope, InboxDepth, InboxEntry, InboxEvent, InboxFilter, PortError},
     trace::Traces,
 };
 use async_trait::async_trait;
@@ -64,7 +64,9 @@ pub(crate) trait InboxTable: Send + Sync + 'static {
 
     async fn list(&self, filter: &InboxFilter) -> Result<Vec<InboxEntry>, PortError>;
 
-    async fn retry(&self, id: i64) -> Result<Retried, PortError>;
+    async fn retry(&self, id: i64) -> Result<Dealt, PortError>;
+
+    async fn discard(&self, id: i64) -> Result<Dealt, PortError>;
 
     async fn remove_done(&self, before: Timestamp) -> Result<u64, PortError>;
 
