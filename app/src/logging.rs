@@ -36,8 +36,14 @@ pub(crate) fn start(log: &Log) -> anyhow::Result<Option<SpanExport>> {
     let mut layers: Layers = vec![lines.with_filter(filter(&log.level)).boxed()];
     let export = log.export.as_ref().map(|export| start_export(export, &mut layers)).transpose()?;
     let _ = tracing_subscriber::registry().with(layers).try_init();
-    if log.export.is_some() && !cfg!(feature = "otlp") {
-        tracing::warn!("OTEL_EXPORTER_OTLP_ENDPOINT is not used: this build exports no spans (feature otlp)");
+    if let Some(Export { endpoint, service }) = &log.export
+        && !cfg!(feature = "otlp")
+    {
+        tracing::warn!(
+            endpoint,
+            service,
+            "OTEL_EXPORTER_OTLP_ENDPOINT is not used: this build exports no spans (feature otlp)"
+        );
     }
     Ok(export)
 }
