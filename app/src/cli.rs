@@ -123,6 +123,11 @@ pub(crate) enum Command {
     #[command(after_help = "Example:
   app flush && app usage --billed")]
     Flush,
+    /// Prove that the books balance, while everything works on.
+    #[command(long_about = AUDIT, after_help = "Examples:
+  app audit
+  app audit --json | jq '.checks[] | select(.verdict == \"broken\")'")]
+    Audit(Audit),
     /// Create or upgrade the tables of the ledger, and of the archive where one is set, and return. The modes do it at their start too.
     #[command(after_help = "Example:
   LEDGER_URL=postgres://pulse:pulse@127.0.0.1/pulse app migrate")]
@@ -153,6 +158,21 @@ pub(crate) enum Command {
     #[command(long_about = HEALTH, after_help = "Example:
   docker compose exec worker app health")]
     Health(Health),
+}
+
+const AUDIT: &str = "\
+Prove that the books balance, while everything works on; no count is touched. Each check compares figures that different \
+steps have written: of one moment for each shard, and of one snapshot of the ledger after that. What is broken is named.
+
+The exit code is 0 where everything holds, 1 where a check is broken, and 2 where it cannot be told, because a store is \
+away.";
+
+/// Arguments of `app audit`.
+#[derive(Args, Debug)]
+pub(crate) struct Audit {
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 const HEALTH: &str = "\

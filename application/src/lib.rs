@@ -6,6 +6,7 @@
 
 pub mod accept_pulses;
 pub mod api_keys;
+pub mod audit;
 pub mod decode;
 pub mod flush_tally;
 pub mod flush_usage;

@@ -5,6 +5,7 @@
 mod accumulator;
 mod api_keys;
 mod archive;
+mod audit;
 mod backlog;
 mod dead_letters;
 mod error;
@@ -19,6 +20,10 @@ pub use accumulator::{
 };
 pub use api_keys::{ApiKey, ApiKeys, Scope};
 pub use archive::{ArchivedEvent, EventArchive};
+pub use audit::{
+    AccumulatorAudit, AccumulatorBooks, AlteredRow, BooksAudit, BooksCut, FoundRow, RowCount, SealedCut,
+    ShardBooks, ShardCut, Stray, TenantSum, TenantSums,
+};
 pub use backlog::Backlog;
 pub use dead_letters::{DeadLetter, DeadLetters, RefusedPulses, StoredLetter};
 pub use error::{PortError, PortErrorKind};
@@ -35,6 +40,7 @@ pub use source::{Delivery, Envelope, LogReading, PartitionId, PulseSource, Recei
 pub use {
     accumulator::{MockAccumulatorShards, MockGenerationStore, MockLogPositions, MockPulseSink},
     api_keys::MockApiKeys,
+    audit::{MockAccumulatorAudit, MockBooksAudit},
     backlog::MockBacklog,
     dead_letters::{MockDeadLetters, MockRefusedPulses},
     inbox::MockInbox,
