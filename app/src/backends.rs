@@ -6,13 +6,14 @@ use crate::{
 };
 use anyhow::Context;
 use application::{
-    audit::AuditBooks,
+    audit::{AuditBooks, AuditTally},
     flush_tally::FlushTally,
     flush_usage::{FlushError, FlushSummary, FlushUsage},
     open_shards::{OpenError, open_shards},
     ports::{
         AccumulatorAudit, AccumulatorShards, ApiKeys, BooksAudit, DeadLetters, GenerationStore, LogPositions,
-        PortError, PulseSink, Registration, ShardRegistry, UsageLedger, UsageQueries, UsageReader,
+        PortError, PulseSink, Registration, RememberedIdentities, ShardRegistry, UsageLedger, UsageQueries,
+        UsageReader,
     },
     report_usage::PendingUsage,
     retry::Dependency,
@@ -67,6 +68,8 @@ pub(crate) struct Backends {
     pub(crate) generations: Arc<dyn GenerationStore>,
     /// Shows the counts to an audit.
     pub(crate) audit: Arc<dyn AccumulatorAudit>,
+    /// Remembers single pulses.
+    pub(crate) identities: Arc<dyn RememberedIdentities>,
     /// How many shards there are.
     pub(crate) shard_count: ShardCount,
     /// What operators call the accumulator.
@@ -75,6 +78,8 @@ pub(crate) struct Backends {
     pub(crate) dependency: Arc<Dependency>,
     /// What flushes of this program have done.
     pub(crate) flushes: Arc<FlushTally>,
+    /// What audits of this program have found.
+    pub(crate) audits: Arc<AuditTally>,
     /// The embedded file as the place of what is refused, where it counts.
     pub(crate) dead_letters: Option<Arc<dyn DeadLetters>>,
 }
@@ -161,13 +166,21 @@ impl Backends {
         }
     }
 
-    fn of<A: PulseSink + AccumulatorShards + GenerationStore + LogPositions + AccumulatorAudit>(
+    fn of<A>(
         accumulator: &Arc<A>,
         books: Books,
         shard_count: ShardCount,
         sink_name: &'static str,
         dead_letters: Option<Arc<dyn DeadLetters>>,
-    ) -> Self {
+    ) -> Self
+    where
+        A: PulseSink
+            + AccumulatorShards
+            + GenerationStore
+            + LogPositions
+            + AccumulatorAudit
+            + RememberedIdentities,
+    {
         Self {
             books,
             sink: Arc::clone(accumulator) as _,
@@ -175,10 +188,12 @@ impl Backends {
             positions: Arc::clone(accumulator) as _,
             generations: Arc::clone(accumulator) as _,
             audit: Arc::clone(accumulator) as _,
+            identities: Arc::clone(accumulator) as _,
             shard_count,
             sink_name,
             dependency: Arc::new(dependency(sink_name)),
             flushes: Arc::default(),
+            audits: Arc::default(),
             dead_letters,
         }
     }

@@ -6,6 +6,7 @@ mod audit;
 mod backends;
 mod cli;
 mod clock;
+mod explain;
 mod health;
 mod hours;
 mod inbox;
@@ -96,6 +97,9 @@ async fn run_until_stopped(modes: Modes, command: Option<Command>, settings: Set
         Some(Command::Flush) => or_stopped(&stop, Box::pin(flush(&settings))).await,
         Some(Command::Audit(arguments)) => {
             or_stopped(&stop, Box::pin(audit::run(&arguments, &settings))).await
+        }
+        Some(Command::Explain(arguments)) => {
+            or_stopped(&stop, Box::pin(explain::run(arguments, &settings))).await
         }
         Some(Command::Migrate) => or_stopped(&stop, Box::pin(migrate(&settings))).await,
         Some(Command::Keys(command)) => or_stopped(&stop, Box::pin(keys::run(command, &settings))).await,

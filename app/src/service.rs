@@ -2,6 +2,7 @@
 
 use crate::{
     api::{self, Api},
+    audit,
     backends::{Backends, lock_service},
     cli::Modes,
     clock, inbox,
@@ -61,6 +62,8 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
         overview: overview.clone(),
         tally: plan.works.then(|| Arc::clone(&tally)),
         flushes: plan.flushes.then(|| Arc::clone(&backends.flushes)),
+        audits: (plan.flushes && settings.counting.audit_schedule.is_some())
+            .then(|| Arc::clone(&backends.audits)),
         dependencies: [&backends.dependency, &marks, &removal].map(Arc::clone).into(),
         version: env!("CARGO_PKG_VERSION"),
         now: clock::now,
@@ -96,6 +99,11 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
     }
     if plan.flushes {
         tasks.spawn(Arc::clone(&service).flush_on_schedule());
+        if let Some(schedule) = service.settings.counting.audit_schedule.clone() {
+            let (backends, stop) = (service.backends.audit_books(), service.stop.clone());
+            let tally = Arc::clone(&service.backends.audits);
+            tasks.spawn(audit::on_schedule(backends, schedule, tally, stop));
+        }
         if let Some(inbox) = &service.backends.books.inbox {
             let (inbox, retention) = (Arc::clone(inbox), service.settings.inbox.retention);
             tasks.spawn(inbox::remove_done_hourly(inbox, retention, removal, service.stop.clone()));

@@ -8,6 +8,7 @@ pub mod accept_pulses;
 pub mod api_keys;
 pub mod audit;
 pub mod decode;
+pub mod explain;
 pub mod flush_tally;
 pub mod flush_usage;
 pub mod histogram;

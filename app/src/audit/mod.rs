@@ -1,18 +1,24 @@
-//! `app audit`: whether the books balance.
+//! Whether the books balance: `app audit`, and on a schedule beside the cron.
 
 mod render;
+mod scheduled;
+
+pub(crate) use scheduled::on_schedule;
 
 use crate::{
+    archive,
     backends::{Backends, PATIENCE},
     cli::Audit,
     clock,
     settings::Settings,
 };
 use anyhow::Context;
-use application::audit::{AuditReport, Outcome};
+use application::audit::{AuditArchive, AuditReport, Outcome};
 use std::{
     fmt,
     io::{self, Write},
+    sync::Arc,
+    time::Duration,
 };
 use tokio::time::timeout;
 
@@ -30,6 +36,8 @@ impl std::error::Error for Exit {}
 
 const BROKEN: u8 = 1;
 const UNKNOWN: u8 = 2;
+/// After how long a total is looked at again that differs from the archive's.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// Prints the audit; ends with [`Exit`] where the books do not hold, or nobody can tell.
 ///
@@ -49,7 +57,11 @@ pub(crate) async fn run(arguments: &Audit, settings: &Settings) -> anyhow::Resul
             return Err(Exit(UNKNOWN).into());
         }
     };
-    let report = backends.audit_books().run(clock::now()).await;
+    let mut report = backends.audit_books().run(clock::now()).await;
+    if let Some(events) = archive::questions(settings)? {
+        let (reader, pending) = (Arc::clone(&backends.books.reader), backends.pending());
+        report.checks.push(AuditArchive { events, reader, pending, pause: PAUSE }.check().await);
+    }
     print(&report, arguments.json)?;
     match report.outcome() {
         Outcome::Holds => Ok(()),

@@ -129,6 +129,8 @@ pub(crate) struct Counting {
     pub(crate) ahead_max: Duration,
     /// When to flush.
     pub(crate) flush_schedule: FlushSchedule,
+    /// When to audit; `None` for never.
+    pub(crate) audit_schedule: Option<FlushSchedule>,
 }
 
 /// How the inbox is read and how long it keeps what is done.
@@ -192,6 +194,7 @@ impl Settings {
                 age_max: reader.optional("PULSE_AGE_MAX", duration(HOUR..=CENTURY)),
                 ahead_max: reader.required("PULSE_AHEAD_MAX", duration(Duration::ZERO..=CENTURY)),
                 flush_schedule: reader.required("FLUSH_SCHEDULE", schedule),
+                audit_schedule: reader.required("AUDIT_SCHEDULE", schedule_or_off),
             },
             inbox: InboxChoice::read(reader),
             rabbitmq: read_rabbitmq(reader),
@@ -383,6 +386,10 @@ fn format(text: &str) -> Option<Result<Format, Vec<String>>> {
             Err(NotFound::Unknown) => return None,
         },
     })
+}
+
+fn schedule_or_off(text: &str) -> Option<Option<FlushSchedule>> {
+    if text == "off" { Some(None) } else { schedule(text).map(Some) }
 }
 
 fn schedule(text: &str) -> Option<FlushSchedule> {

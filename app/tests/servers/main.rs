@@ -8,6 +8,7 @@
 
 #[cfg(feature = "clickhouse")]
 mod archive;
+mod audit;
 mod bad_input;
 mod crashes;
 mod event_counter;

@@ -61,6 +61,10 @@ impl System {
         Self { rabbitmq, redis, postgres, ledger_url, folder: TempDir::new().unwrap() }
     }
 
+    pub(crate) fn ledger_url(&self) -> &str {
+        &self.ledger_url
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

@@ -5,13 +5,17 @@
 //! generation that is found in both is compared and counted once. The rows of generations are read after that: those of a
 //! sealed one must sum to its total exactly, those of the active one to something between its totals before and after.
 
+mod archive;
 mod checks;
 mod report;
 mod rows;
+mod tally;
 #[cfg(test)]
 mod tests;
 
+pub use archive::AuditArchive;
 pub use report::{AuditReport, CheckKind, CheckReport, FINDINGS_MAX, Finding, Outcome, Verdict};
+pub use tally::{AuditTally, AuditTallySnapshot, LastAudit};
 
 use crate::ports::{
     AccumulatorAudit, AccumulatorBooks, BooksAudit, PortError, Registration, ShardCut, ShardRegistry,

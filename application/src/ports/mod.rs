@@ -9,6 +9,7 @@ mod audit;
 mod backlog;
 mod dead_letters;
 mod error;
+mod identities;
 mod inbox;
 mod intake;
 mod ledger;
@@ -19,7 +20,7 @@ pub use accumulator::{
     SealedGeneration, ShardBirth, ShardCounts, ShardState,
 };
 pub use api_keys::{ApiKey, ApiKeys, Scope};
-pub use archive::{ArchivedEvent, EventArchive};
+pub use archive::{ArchivedEvent, EventArchive, EventQueries, FoundEvent};
 pub use audit::{
     AccumulatorAudit, AccumulatorBooks, AlteredRow, BooksAudit, BooksCut, FoundRow, RowCount, SealedCut,
     ShardBooks, ShardCut, Stray, TenantSum, TenantSums,
@@ -27,6 +28,7 @@ pub use audit::{
 pub use backlog::Backlog;
 pub use dead_letters::{DeadLetter, DeadLetters, RefusedPulses, StoredLetter};
 pub use error::{PortError, PortErrorKind};
+pub use identities::{IDENTITIES_MAX, Remembered, RememberedIdentities};
 pub use inbox::{Inbox, InboxDepth, InboxEntry, InboxEvent, InboxFilter, InboxStatus, Retried, Stored};
 pub use intake::{IntakeMessage, PulseIntake};
 pub use ledger::{
@@ -40,9 +42,11 @@ pub use source::{Delivery, Envelope, LogReading, PartitionId, PulseSource, Recei
 pub use {
     accumulator::{MockAccumulatorShards, MockGenerationStore, MockLogPositions, MockPulseSink},
     api_keys::MockApiKeys,
+    archive::MockEventQueries,
     audit::{MockAccumulatorAudit, MockBooksAudit},
     backlog::MockBacklog,
     dead_letters::{MockDeadLetters, MockRefusedPulses},
+    identities::MockRememberedIdentities,
     inbox::MockInbox,
     intake::MockPulseIntake,
     ledger::{MockShardRegistry, MockUsageQueries, MockUsageReader},

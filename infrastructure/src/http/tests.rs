@@ -82,6 +82,7 @@ fn metrics() -> Arc<Metrics> {
         overview: overview(),
         tally: None,
         flushes: None,
+        audits: None,
         dependencies: Vec::new(),
         version: "1",
         now: || NOW,

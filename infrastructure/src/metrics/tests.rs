@@ -2,6 +2,7 @@
 
 use super::*;
 use application::{
+    audit::{AuditReport, AuditTally, CheckKind, CheckReport, Finding, Verdict},
     flush_usage::FlushSummary,
     ports::{
         Backlog, FlushRecord, MockAccumulatorShards, MockBacklog, MockGenerationStore, MockRefusedPulses,
@@ -25,7 +26,7 @@ fn overview(waiting: Result<u64, &'static str>) -> GatherOverview {
             sequence: 9,
             deleted: 0,
             active: UsageTotal { pulses: 5, ..UsageTotal::default() },
-            counts: ShardCounts::default(),
+            counts: ShardCounts { duplicates: 6, ..ShardCounts::default() },
         }))
     });
     let mut generations = MockGenerationStore::new();
@@ -78,8 +79,16 @@ fn metrics(waiting: Result<u64, &'static str>) -> Metrics {
         Duration::from_millis(1_500),
         NOW,
     );
+    let audits = AuditTally::default();
+    let check = |kind, verdict| CheckReport { kind, left: String::new(), right: String::new(), verdict };
+    let broken = Verdict::Broken(vec![Finding::new("a row is missing")], 1);
+    let checks = vec![check(CheckKind::Rows, broken), check(CheckKind::Booked, Verdict::Holds)];
+    audits.audited(&AuditReport { at: NOW, checks });
+    let unknown = vec![check(CheckKind::Rows, Verdict::Unknown("redis is away".to_owned()))];
+    audits.audited(&AuditReport { at: NOW, checks: unknown });
     Metrics::new(MetricSources {
         overview: overview(waiting),
+        audits: Some(Arc::new(audits)),
         tally: Some(Arc::default()),
         flushes: Some(Arc::new(flushes)),
         dependencies: vec![Arc::new(Dependency::new("redis or ledger"))],
@@ -111,6 +120,12 @@ async fn what_the_parts_answer_is_told() {
         "pulse_pulses_rejected_total{reason=\"conflict\"} 0",
         "pulse_apply_duration_seconds_bucket{le=\"0.0005\"} 0",
         "# TYPE pulse_batch_size_pulses histogram",
+        "pulse_audits_total{outcome=\"broken\"} 1",
+        "pulse_audits_total{outcome=\"unknown\"} 1",
+        "pulse_books_hold 0",
+        "pulse_audit_broken_checks 1",
+        "pulse_audit_last_timestamp_seconds 1768048200",
+        "pulse_accumulator_duplicate_pulses_total 6",
     ] {
         assert!(text.lines().any(|told| told == line), "{line} is not in\n{text}");
     }

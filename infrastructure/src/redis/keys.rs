@@ -30,6 +30,11 @@ pub(super) fn sealed(shard: Shard, generation: u64) -> String {
     format!("pulse:{{{shard}}}:gen:{generation}")
 }
 
+/// The identities of a bucket.
+pub(super) fn identities(shard: Shard, bucket: u64) -> String {
+    format!("pulse:{{{shard}}}:ids:{bucket}")
+}
+
 /// What the keys of all shards match.
 pub(super) const OF_ALL_SHARDS: &str = "pulse:{*}:*";
 

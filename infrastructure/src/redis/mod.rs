@@ -17,6 +17,7 @@ mod batch;
 mod durability;
 mod fault;
 mod generations;
+mod identities;
 mod keys;
 mod link;
 mod logs;

@@ -87,6 +87,7 @@ fn state() -> HttpState {
             overview: gather.clone(),
             tally: None,
             flushes: None,
+            audits: None,
             dependencies: Vec::new(),
             version: "1",
             now: || NOW,
