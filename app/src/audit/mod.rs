@@ -10,7 +10,7 @@ use crate::{
     backends::{Backends, PATIENCE},
     cli::Audit,
     clock,
-    settings::Settings,
+    settings::{Ledger, Settings},
 };
 use anyhow::Context;
 use application::audit::{AuditArchive, AuditReport, Outcome};
@@ -49,7 +49,9 @@ pub(crate) async fn run(arguments: &Audit, settings: &Settings) -> anyhow::Resul
     if !is_booked && !crate::usage::there_is(stores.accumulator.file())? {
         return Ok(());
     }
-    let opened = timeout(PATIENCE, Backends::open(&stores, &settings.counting, true)).await;
+    // The books of a folder are read before their files are made anew, and that would refuse what is to be told.
+    let migrate = !matches!(stores.ledger, Ledger::Json(_));
+    let opened = timeout(PATIENCE, Backends::open(&stores, &settings.counting, migrate)).await;
     let backends = match opened.context("no answer").and_then(|opened| Ok(opened?)) {
         Ok(backends) => backends,
         Err(error) => {
