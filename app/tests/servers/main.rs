@@ -6,12 +6,15 @@
 #![cfg(feature = "servers")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod api;
 #[cfg(feature = "clickhouse")]
 mod archive;
 mod audit;
 mod bad_input;
 mod crashes;
 mod event_counter;
+#[cfg(all(feature = "kafka", feature = "clickhouse"))]
+mod kafka;
 mod metrics;
 mod outages;
 mod publishing;
