@@ -67,7 +67,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-async fn report(out: &mut impl Write, audit: &AuditBooks, what: &str) -> Result<(), Box<dyn std::error::Error>> {
+async fn report(
+    out: &mut impl Write,
+    audit: &AuditBooks,
+    what: &str,
+) -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     let found = audit.run(NOW).await;
     writeln!(out, "{what}: {:.2} s", start.elapsed().as_secs_f64())?;

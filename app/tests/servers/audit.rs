@@ -117,3 +117,62 @@ fn a_pulse_of_a_queue_is_explained_by_its_own_and_by_its_messages_id() {
     assert_eq!(items, [0, 1], "{message:#}");
     assert_eq!(explain("nobody")["fate"], "unknown");
 }
+
+#[cfg(feature = "clickhouse")]
+#[test]
+fn the_archive_is_held_against_the_books_key_by_key_and_shows_the_event() {
+    use infrastructure::test_servers::clickhouse::ClickhouseServer;
+    let (system, clickhouse) = (System::start(), ClickhouseServer::start());
+    let url = clickhouse.url();
+    let settings = [("CLICKHOUSE_URL", url.as_str()), ("RABBITMQ_EXCHANGE", "pulses.all")];
+    let drain = |mode: &str| {
+        let mut app = system.spawn(mode, &[&format!("--{mode}"), "--until-idle", "2s"], &settings);
+        assert_eq!(app.exit_code(), Some(0), "{}", app.log());
+    };
+    for mode in ["archive", "worker"] {
+        drain(mode);
+    }
+    let pulse = |number: u32| {
+        let (tenant, hour) = (number % 7, number % 5);
+        let body = format!(
+            r#"{{"id":"p-{number}","tenant":"t-{tenant}","product_sku":"s","used_amount":1.25,"use_unity":"KB","occurred_at":"2026-01-10T0{hour}:59:59.5Z"}}"#
+        );
+        ("any".to_owned(), body.into_bytes())
+    };
+    system.publish_to("pulses.all", &(0..300).map(pulse).collect::<Vec<_>>());
+    // Twice, which counts once on both sides.
+    system.publish_to("pulses.all", &(0..50).map(pulse).collect::<Vec<_>>());
+    drain("worker");
+    drain("archive");
+    system.publish_to("pulses.all", &(300..310).map(pulse).collect::<Vec<_>>());
+    drain("archive");
+    drain("worker");
+    let audit = || {
+        let output = system.run_with(&["audit", "--json"], &settings);
+        (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap())
+    };
+    let (code, report) = audit();
+    assert_eq!((code, &report["checks"][10]["check"]), (Some(0), &"archive".into()), "{report:#}");
+    assert_eq!(report["checks"][10]["verdict"], "holds", "{report:#}");
+
+    // One pulse that the worker has counted and the archive has not taken.
+    system.publish_to("pulses.all", &[pulse(311)]);
+    drain("worker");
+    let (code, report) = audit();
+    let finding = &report["checks"][10]["findings"][0];
+    assert_eq!(code, Some(1), "{report:#}");
+    assert_eq!(
+        (&finding["tenant"], &finding["window_start"]),
+        (&"t-3".into(), &"2026-01-10T01:00:00Z".into())
+    );
+    assert_eq!(finding["difference"], "+1.25 in +1 pulses", "{report:#}");
+
+    let output = system.run_with(&["explain", "p-7", "--tenant", "t-0", "--json"], &settings);
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&told["fate"], &told["archived"][0]["used_amount"]),
+        (&"counted".into(), &"1.25".into()),
+        "{told:#}"
+    );
+    assert!(told["archived"][0]["body"].as_str().unwrap().contains("\"p-7\""), "{told:#}");
+}

@@ -89,6 +89,14 @@ impl System {
         App { process, log }
     }
 
+    /// Runs the program to its end, however that is.
+    #[cfg(feature = "clickhouse")]
+    pub(crate) fn run_with(&self, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
+        self.configure(command.args(arguments), settings);
+        command.output().unwrap()
+    }
+
     /// Runs the program to its end and expects success.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_app"));

@@ -143,3 +143,6 @@ impl Walk {
         self.part.pop_front_if(|row| row.key == *key).map_or_else(UsageTotal::default, |row| row.total)
     }
 }
+
+#[cfg(test)]
+mod tests;
