@@ -7,7 +7,7 @@ use crate::{
     cli::Modes,
     clock, inbox,
     overview::overview,
-    settings::{Faults, Kafka, Settings, SourceKind, Stores, shown_url},
+    settings::{AuditSchedule, Faults, Kafka, Settings, SourceKind, Stores, shown_url},
 };
 use anyhow::Context;
 use application::{
@@ -62,7 +62,7 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
         overview: overview.clone(),
         tally: plan.works.then(|| Arc::clone(&tally)),
         flushes: plan.flushes.then(|| Arc::clone(&backends.flushes)),
-        audits: (plan.flushes && settings.counting.audit_schedule.is_some())
+        audits: (plan.flushes && matches!(settings.counting.audit_schedule, AuditSchedule::At(_)))
             .then(|| Arc::clone(&backends.audits)),
         dependencies: [&backends.dependency, &marks, &removal].map(Arc::clone).into(),
         version: env!("CARGO_PKG_VERSION"),
@@ -99,7 +99,7 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
     }
     if plan.flushes {
         tasks.spawn(Arc::clone(&service).flush_on_schedule());
-        if let Some(schedule) = service.settings.counting.audit_schedule.clone() {
+        if let AuditSchedule::At(schedule) = service.settings.counting.audit_schedule.clone() {
             let (backends, stop) = (service.backends.audit_books(), service.stop.clone());
             let tally = Arc::clone(&service.backends.audits);
             tasks.spawn(audit::on_schedule(backends, schedule, tally, stop));

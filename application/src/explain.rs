@@ -1,7 +1,7 @@
 //! What became of one pulse, as far as the stores know.
 //!
 //! An accumulator remembers digests, not ids, so every identity that the id may stand for is asked for: the pulse's own
-//! id, the id of its message with its place in it, the id of a CloudEvent with its source. They are scoped by tenant.
+//! id, the id of its message with its place in it, the id of a `CloudEvent` with its source. They are scoped by tenant.
 
 use crate::ports::{
     BooksAudit, IDENTITIES_MAX, Inbox, InboxEntry, InboxFilter, PortError, RefusedPulses, Registration,
@@ -35,11 +35,11 @@ pub struct ExplainPulse {
 /// Which pulse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// Its id: its own, its message's, its CloudEvent's, or that of its dead letter.
+    /// Its id: its own, its message's, its `CloudEvent`'s, or that of its dead letter.
     pub id: String,
     /// Whose it is; without it, all tenants of the books are asked for.
     pub tenant: Option<TenantId>,
-    /// The source of the CloudEvent, where it is one.
+    /// The source of the `CloudEvent`, where it is one.
     pub source: Option<String>,
 }
 

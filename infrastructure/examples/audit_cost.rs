@@ -87,7 +87,7 @@ async fn count(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let a_shard = rows / u32::from(shards.get());
     for shard in shards.shards() {
-        let tenants: Vec<TenantId> = (0_u32..)
+        let tenants: Vec<TenantId> = (0..100_000)
             .filter_map(|number| TenantId::new(format!("tenant-{number}")).ok())
             .filter(|tenant| shards.shard_of(tenant) == shard)
             .take(TENANTS_A_SHARD as usize)

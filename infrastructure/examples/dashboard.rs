@@ -152,6 +152,7 @@ async fn main() -> Result<()> {
         inbox: Arc::new(MockInbox::new()),
         keys: Arc::new(MockApiKeys::new()),
         metrics: Arc::new(Metrics::new(MetricSources {
+            audits: None,
             overview: gather.clone(),
             tally: None,
             flushes: None,

@@ -78,7 +78,8 @@ impl Stores {
             product_sku: ProductSku::new(format!("SKU-{}", number % 7)).unwrap(),
             use_unity: UsageUnit::new("KB").unwrap(),
             amount: Amount::parse("307.000000001").unwrap(),
-            identity: (number % 5 > 0).then(|| PulseIdentity::Id(format!("{batch}-{number}").into())),
+            identity: (!number.is_multiple_of(5))
+                .then(|| PulseIdentity::Id(format!("{batch}-{number}").into())),
             occurred_at: None,
             hour: HourWindow::from_number(491_124),
         }
@@ -86,7 +87,7 @@ impl Stores {
 
     /// The first tenant that counts in the shard.
     fn tenant(&self, shard: Shard) -> TenantId {
-        (0..)
+        (0..100_000)
             .map(|number| TenantId::new(format!("tenant-{number}")).unwrap())
             .find(|tenant| self.shards.shard_of(tenant) == shard)
             .unwrap()

@@ -129,8 +129,8 @@ pub(crate) struct Counting {
     pub(crate) ahead_max: Duration,
     /// When to flush.
     pub(crate) flush_schedule: FlushSchedule,
-    /// When to audit; `None` for never.
-    pub(crate) audit_schedule: Option<FlushSchedule>,
+    /// When to audit.
+    pub(crate) audit_schedule: AuditSchedule,
 }
 
 /// How the inbox is read and how long it keeps what is done.
@@ -194,7 +194,7 @@ impl Settings {
                 age_max: reader.optional("PULSE_AGE_MAX", duration(HOUR..=CENTURY)),
                 ahead_max: reader.required("PULSE_AHEAD_MAX", duration(Duration::ZERO..=CENTURY)),
                 flush_schedule: reader.required("FLUSH_SCHEDULE", schedule),
-                audit_schedule: reader.required("AUDIT_SCHEDULE", schedule_or_off),
+                audit_schedule: reader.required("AUDIT_SCHEDULE", audit_schedule),
             },
             inbox: InboxChoice::read(reader),
             rabbitmq: read_rabbitmq(reader),
@@ -388,8 +388,17 @@ fn format(text: &str) -> Option<Result<Format, Vec<String>>> {
     })
 }
 
-fn schedule_or_off(text: &str) -> Option<Option<FlushSchedule>> {
-    if text == "off" { Some(None) } else { schedule(text).map(Some) }
+/// When the cron audits.
+#[derive(Clone, Debug)]
+pub(crate) enum AuditSchedule {
+    /// Never.
+    Off,
+    /// At these times.
+    At(FlushSchedule),
+}
+
+fn audit_schedule(text: &str) -> Option<AuditSchedule> {
+    if text == "off" { Some(AuditSchedule::Off) } else { schedule(text).map(AuditSchedule::At) }
 }
 
 fn schedule(text: &str) -> Option<FlushSchedule> {

@@ -30,13 +30,13 @@ fn letter(id: &str, body: &str) -> StoredLetter {
 }
 
 /// An accumulator of four shards that remembers one identity of the tenant `a`.
-fn explain(known: PulseIdentity, letters: Vec<StoredLetter>) -> ExplainPulse {
+fn explain(known: &PulseIdentity, letters: Vec<StoredLetter>) -> ExplainPulse {
     let (mut registry, mut identities) = (MockShardRegistry::new(), MockRememberedIdentities::new());
     let shards = domain::ShardCount::new(4).unwrap();
     registry
         .expect_registration()
         .returning(move || Ok(Some(Registration { accumulator: OURS, shards, records: Vec::new() })));
-    let digest = OURS.identity_key().digest(&tenant("a"), &known);
+    let digest = OURS.identity_key().digest(&tenant("a"), known);
     identities.expect_remembered().returning(move |shard, asked: &[PulseDigest]| {
         assert!(asked.len() <= IDENTITIES_MAX);
         let remembered =
@@ -79,21 +79,22 @@ async fn a_counted_pulse_is_found_by_every_kind_of_identity_of_its_tenant_alone(
         (PulseIdentity::CloudEvent { source: "s".into(), id: "x".into() }, Some("s")),
     ];
     for (identity, source) in kinds {
-        let found = explain(identity.clone(), vec![]).run(&question("x", Some("a"), source)).await.unwrap();
+        let found = explain(&identity, vec![]).run(&question("x", Some("a"), source)).await.unwrap();
         assert_eq!(found.counted.len(), 1, "{identity:?}");
         assert_eq!((&found.counted[0].tenant, &found.counted[0].identity), (&tenant("a"), &identity));
         for other in [question("y", Some("a"), source), question("x", Some("b"), source)] {
-            assert!(explain(identity.clone(), vec![]).run(&other).await.unwrap().is_unknown(), "{other:?}");
+            assert!(explain(&identity, vec![]).run(&other).await.unwrap().is_unknown(), "{other:?}");
         }
     }
     let event = PulseIdentity::CloudEvent { source: "s".into(), id: "x".into() };
-    let other = explain(event, vec![]).run(&question("x", Some("a"), Some("t"))).await.unwrap();
+    let other = explain(&event, vec![]).run(&question("x", Some("a"), Some("t"))).await.unwrap();
     assert!(other.is_unknown(), "of another source");
 }
 
 #[tokio::test]
 async fn without_a_tenant_all_of_the_books_are_asked_for_and_that_is_said() {
-    let found = explain(PulseIdentity::Id("x".into()), vec![]).run(&question("x", None, None)).await.unwrap();
+    let found =
+        explain(&PulseIdentity::Id("x".into()), vec![]).run(&question("x", None, None)).await.unwrap();
     assert_eq!((found.counted.len(), found.tenants), (1, 3));
     assert!(found.limits.iter().any(|limit| limit.contains("name the tenant")), "{:?}", found.limits);
 }
@@ -109,7 +110,7 @@ async fn a_refused_pulse_is_found_by_its_letter_or_in_its_bytes_as_a_whole_text(
     };
     let nobody = || PulseIdentity::Id("nobody".into());
     let ids = async |question: Question| {
-        let found = explain(nobody(), letters()).run(&question).await.unwrap();
+        let found = explain(&nobody(), letters()).run(&question).await.unwrap();
         found.refused.into_iter().map(|(_, letter)| letter.id).collect::<Vec<_>>()
     };
     assert_eq!(ids(question("x", Some("a"), None)).await, ["0123"]);
@@ -119,7 +120,7 @@ async fn a_refused_pulse_is_found_by_its_letter_or_in_its_bytes_as_a_whole_text(
 
 #[tokio::test]
 async fn a_place_that_is_away_is_said_and_hides_nothing() {
-    let mut asked = explain(PulseIdentity::Id("x".into()), vec![]);
+    let mut asked = explain(&PulseIdentity::Id("x".into()), vec![]);
     let mut away = MockRefusedPulses::new();
     away.expect_letters().returning(|_| Err(PortError::transient("look", "gone")));
     asked.refused.push(("there".to_owned(), Arc::new(away)));

@@ -66,7 +66,7 @@ pub trait EventQueries: Send + Sync + 'static {
     /// What the events come to, in the order of the keys: of those with one identity the first, and none of amount 0.
     async fn totals(&self) -> Result<UsageRows<'static>, PortError>;
 
-    /// The events with this id as their own, their message's or their CloudEvent's, the first ones, at most `limit`.
+    /// The events with this id as their own, their message's or their `CloudEvent`'s, the first ones, at most `limit`.
     async fn events(
         &self,
         id: &str,

@@ -23,7 +23,7 @@ FROM (
 )
 GROUP BY tenant, product_sku, unit, hour ORDER BY tenant, product_sku, unit, hour";
 
-/// A message's identity ends with the place of the pulse, and that of a CloudEvent begins with its source.
+/// A message's identity ends with the place of the pulse, and that of a `CloudEvent` begins with its source.
 const EVENTS: &str = "\
 SELECT tenant, product_sku, CAST(use_unity, 'String') AS unit, toString(amount) AS shown_amount,
     toUnixTimestamp64Nano(occurred_at) AS occurred, toUnixTimestamp64Nano(received_at) AS received,

@@ -204,26 +204,22 @@ fn add_overview(families: &mut Families, overview: &Overview, now: Timestamp) {
     let counting = overview.counting.answer.as_ref().ok();
     let pending =
         |value: fn(&application::overview::Counting) -> u64| counting.map(|counting| (None, value(counting)));
-    let durable: [(&str, &str, fn(&ShardCounts) -> u64); 3] = [
-        (
-            "pulse_accumulator_counted_pulses_total",
-            "Pulses counted in the life of the accumulator.",
-            |counts| counts.counted,
-        ),
-        (
-            "pulse_accumulator_duplicate_pulses_total",
-            "Pulses known and not counted in the life of the accumulator, conflicts among them.",
-            |counts| counts.duplicates,
-        ),
-        (
-            "pulse_accumulator_anonymous_pulses_total",
-            "Counted pulses without an id in the life of the accumulator.",
-            |counts| counts.anonymous,
-        ),
-    ];
-    for (name, help, value) in durable {
-        families.counter(name, help, counting.map(|counting| (None, value(&counting.counts))));
-    }
+    let life = |value: fn(&ShardCounts) -> u64| counting.map(|counting| (None, value(&counting.counts)));
+    families.counter(
+        "pulse_accumulator_counted_pulses_total",
+        "Pulses counted in the life of the accumulator.",
+        life(|counts| counts.counted),
+    );
+    families.counter(
+        "pulse_accumulator_duplicate_pulses_total",
+        "Pulses known and not counted in the life of the accumulator, conflicts among them.",
+        life(|counts| counts.duplicates),
+    );
+    families.counter(
+        "pulse_accumulator_anonymous_pulses_total",
+        "Counted pulses without an id in the life of the accumulator.",
+        life(|counts| counts.anonymous),
+    );
     families.gauge(
         "pulse_pending_pulses",
         "Pulses that are counted and not yet in the books.",

@@ -108,8 +108,8 @@ async fn records_after(
     let rows: Vec<(i32, i64, String, i64)> = session.fetch_all(select).await?;
     let mut records = Records::new();
     for (shard, generation, amount, pulses) in rows {
-        let total = total(&amount, &pulses.to_string()).map_err(unreadable)?;
-        let generation = u64::try_from(generation).map_err(|_| unreadable(generation.to_string()))?;
+        let total = total(&amount, &pulses.to_string()).map_err(|text| unreadable(&text))?;
+        let generation = u64::try_from(generation).map_err(|_| unreadable(&generation.to_string()))?;
         records.entry(shard).or_default().push((generation, total));
     }
     Ok(records)
@@ -118,16 +118,16 @@ async fn records_after(
 fn accumulators(rows: Vec<ShardRow>, records: &mut Records) -> Result<Vec<AccumulatorBooks>, PortError> {
     let mut accumulators: Vec<AccumulatorBooks> = Vec::new();
     for row in rows {
-        let id = AccumulatorId::parse(&row.id).ok_or_else(|| unreadable(row.id.clone()))?;
+        let id = AccumulatorId::parse(&row.id).ok_or_else(|| unreadable(&row.id))?;
         let after = if row.active { records.remove(&row.shard).unwrap_or_default() } else { Vec::new() };
-        let number = |value: i64| u64::try_from(value).map_err(|_| unreadable(value.to_string()));
+        let number = |value: i64| u64::try_from(value).map_err(|_| unreadable(&value.to_string()));
         let books = ShardBooks {
-            shard: Shard(u16::try_from(row.shard).map_err(|_| unreadable(row.shard.to_string()))?),
+            shard: Shard(u16::try_from(row.shard).map_err(|_| unreadable(&row.shard.to_string()))?),
             flushed: number(row.flushed_generation)?,
             generations: number(row.generations)?,
             last: number(row.last)?,
             gap: row.gap.map(number).transpose()?,
-            total: total(&row.amount, &row.pulses).map_err(unreadable)?,
+            total: total(&row.amount, &row.pulses).map_err(|text| unreadable(&text))?,
             after,
         };
         match accumulators.last_mut() {
@@ -137,7 +137,7 @@ fn accumulators(rows: Vec<ShardRow>, records: &mut Records) -> Result<Vec<Accumu
                 shards: u16::try_from(row.shards)
                     .ok()
                     .and_then(ShardCount::new)
-                    .ok_or_else(|| unreadable(row.shards.to_string()))?,
+                    .ok_or_else(|| unreadable(&row.shards.to_string()))?,
                 active: row.active,
                 books: vec![books],
             }),
@@ -165,7 +165,7 @@ fn total(amount: &str, pulses: &str) -> Result<UsageTotal, String> {
     read().ok_or_else(|| format!("{amount} in {pulses} pulses"))
 }
 
-fn unreadable(text: String) -> PortError {
+fn unreadable(text: &str) -> PortError {
     PortError::permanent(OPERATION, format!("a record is not one of ours: {text}"))
 }
 
