@@ -24,7 +24,7 @@ test: test-servers ## Runs all tests, on real servers too
 	scripts/install-tools schemathesis
 	cargo test --workspace $(SERVERS)
 
-check: check-files check-dependencies check-code ## Format, lints, docs, dependency arrows, licences, scripts, compose file
+check: check-files check-dependencies check-code ## Format, lints, docs, dependency arrows, licences, scripts, compose file, alert rules, manifests
 
 check-files:
 	cargo fmt --all --check
@@ -32,6 +32,9 @@ check-files:
 	scripts/test-check-arrows
 	scripts/check-scripts
 	scripts/check-compose
+	scripts/check-links
+	scripts/check-observability
+	scripts/check-kubernetes
 
 check-dependencies:
 	scripts/install-tools cargo-deny cargo-machete

@@ -40,7 +40,7 @@ pub(crate) async fn run(arguments: Explain, settings: &Settings) -> anyhow::Resu
         explanation = patiently(async {
             let opened = Backends::open(&stores, &settings.counting, false).await;
             let backends = opened.with_context(|| format!("cannot open {stores}"))?;
-            let look = overview(&backends, settings.rabbitmq());
+            let look = overview(&backends, settings.rabbitmq(), None);
             let explain = ExplainPulse {
                 registry: Arc::clone(&backends.books.registry),
                 identities: Arc::clone(&backends.identities),

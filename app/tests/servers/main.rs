@@ -18,6 +18,7 @@ mod kafka;
 mod metrics;
 mod outages;
 mod publishing;
+mod quorum;
 mod stopping;
 mod system;
 mod totals;

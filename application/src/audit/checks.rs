@@ -12,6 +12,11 @@ use domain::{Shard, ShardCount, UsageTotal};
 use futures_util::TryStreamExt;
 use std::collections::BTreeMap;
 
+/// Numbers that somebody has damaged must not end the audit.
+fn sum(numbers: impl IntoIterator<Item = u64>) -> u64 {
+    numbers.into_iter().fold(0, u64::saturating_add)
+}
+
 pub(super) fn storage(cut: &Cut) -> CheckReport {
     let kind = CheckKind::Storage;
     let (before, shards) = match (&cut.before, &cut.shards) {
@@ -45,10 +50,10 @@ pub(super) fn watermarks(cut: &Cut) -> CheckReport {
     let (mut deleted, mut flushed, mut active) = (0, 0, 0);
     for (shard, found) in shards {
         let state = &found.state;
-        deleted += state.deleted;
-        active += state.generation;
+        deleted = sum([deleted, state.deleted]);
+        active = sum([active, state.generation]);
         let booked = cut.flushed(*shard);
-        flushed += booked;
+        flushed = sum([flushed, booked]);
         if state.deleted > booked {
             let what = "generations were deleted that are not in the books: these are an older copy";
             findings.push(Finding::new(what).in_shard(*shard).counts(booked, state.deleted));
@@ -73,8 +78,8 @@ pub(super) fn contiguous(cut: &Cut) -> CheckReport {
     let (mut records, mut watermarks) = (0, 0);
     for known in &books.accumulators {
         for shard in &known.books {
-            records += shard.generations;
-            watermarks += shard.flushed;
+            records = sum([records, shard.generations]);
+            watermarks = sum([watermarks, shard.flushed]);
             if let Some(finding) = gap(known, shard) {
                 findings.push(finding.in_shard(shard.shard));
             }
@@ -98,7 +103,11 @@ fn gap(known: &AccumulatorBooks, shard: &ShardBooks) -> Option<Finding> {
         return None;
     }
     let what = format!("the records{of} in flushes do not end at the watermark");
-    Some(Finding::new(what).in_generation(shard.last + 1).counts(shard.generations, shard.flushed))
+    Some(
+        Finding::new(what)
+            .in_generation(shard.last.saturating_add(1))
+            .counts(shard.generations, shard.flushed),
+    )
 }
 
 /// The shards that are the accumulator's own, each with what the books hold of it; why not, where that is unknown.
@@ -150,20 +159,19 @@ pub(super) fn counted(cut: &Cut) -> CheckReport {
     let mut findings = Findings::default();
     let (mut all, mut all_booked, mut all_pending) = (0_u64, 0_u64, 0_u64);
     for (shard, found, books) in pairs {
-        let after: u64 = books.after.iter().map(|(_, total)| total.pulses).sum();
+        let after = sum(books.after.iter().map(|(_, total)| total.pulses));
         // What is not deleted counts as pending here, whether it is in the books already or not.
         let booked = books.total.pulses.saturating_sub(after);
-        let sealed: u64 =
-            found.sealed.iter().filter_map(|sealed| sealed.total).map(|total| total.pulses).sum();
-        let pending = sealed + found.state.active.pulses;
-        all = all.saturating_add(found.state.counts.counted);
-        all_booked += booked;
-        all_pending += pending;
-        if booked + pending != found.state.counts.counted {
+        let sealed = found.sealed.iter().filter_map(|sealed| sealed.total).map(|total| total.pulses);
+        let pending = sum(sealed.chain([found.state.active.pulses]));
+        let counted = found.state.counts.counted;
+        all = sum([all, counted]);
+        all_booked = sum([all_booked, booked]);
+        all_pending = sum([all_pending, pending]);
+        let there = sum([booked, pending]);
+        if there != counted {
             let what = "the pulses in the books and those pending are not as many as were counted";
-            findings.push(
-                Finding::new(what).in_shard(shard).counts(booked + pending, found.state.counts.counted),
-            );
+            findings.push(Finding::new(what).in_shard(shard).counts(there, counted));
         }
     }
     findings.report(
@@ -183,14 +191,14 @@ pub(super) fn identities(cut: &Cut) -> CheckReport {
     let (mut counted, mut known, mut dropped, mut without) = (0_u64, 0_u64, 0_u64, 0_u64);
     for (shard, found) in shards {
         let counts = found.state.counts;
-        counted += counts.counted;
-        known += found.identities;
-        dropped += found.identities_dropped;
-        without += counts.anonymous;
-        let sum = found.identities + found.identities_dropped + counts.anonymous;
-        if sum != counts.counted {
+        counted = sum([counted, counts.counted]);
+        known = sum([known, found.identities]);
+        dropped = sum([dropped, found.identities_dropped]);
+        without = sum([without, counts.anonymous]);
+        let there = sum([found.identities, found.identities_dropped, counts.anonymous]);
+        if there != counts.counted {
             let what = "identities are missing, or there are some that were not counted";
-            findings.push(Finding::new(what).in_shard(*shard).counts(sum, counts.counted));
+            findings.push(Finding::new(what).in_shard(*shard).counts(there, counts.counted));
         }
     }
     findings.report(

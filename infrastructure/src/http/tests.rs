@@ -84,6 +84,7 @@ fn metrics() -> Arc<Metrics> {
         flushes: None,
         audits: None,
         dependencies: Vec::new(),
+        redis_at_risk: None,
         version: "1",
         now: || NOW,
     }))

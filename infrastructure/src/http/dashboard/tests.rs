@@ -89,6 +89,7 @@ fn state() -> HttpState {
             flushes: None,
             audits: None,
             dependencies: Vec::new(),
+            redis_at_risk: None,
             version: "1",
             now: || NOW,
         })),
