@@ -130,6 +130,16 @@ pub(crate) enum Command {
     #[command(after_help = "Example:
   app flush && app usage --billed")]
     Flush,
+    /// Prove that the books balance, while everything works on.
+    #[command(long_about = AUDIT, after_help = "Examples:
+  app audit
+  app audit --json | jq '.checks[] | select(.verdict == \"broken\")'")]
+    Audit(Audit),
+    /// Say what became of one pulse: counted, refused and why, or unknown.
+    #[command(long_about = EXPLAIN, after_help = "Examples:
+  app explain 6f1c0d5e --tenant tenant_xpto
+  app explain A234-1234 --tenant cust-7 --source https://shop.example/orders --json")]
+    Explain(Explain),
     /// Create or upgrade the tables of the ledger, and of the archive where one is set, and return. The modes do it at their start too.
     #[command(after_help = "Example:
   LEDGER_URL=postgres://pulse:pulse@127.0.0.1/pulse app migrate")]
@@ -163,6 +173,46 @@ pub(crate) enum Command {
     #[command(long_about = HEALTH, after_help = "Example:
   docker compose exec worker app health")]
     Health(Health),
+}
+
+const EXPLAIN: &str = "\
+Say what became of one pulse: counted, refused and why, or unknown; with an archive also the event itself. An id is \
+known for PULSE_DEDUPE_WINDOW after it was counted. It is looked for as the id of a pulse, as that of its message, as \
+that of a CloudEvent where --source is given, and as that of a dead letter.";
+
+/// Arguments of `app explain`.
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    /// The id of the pulse, of its message, of its event, or of its dead letter.
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) id: String,
+
+    /// Whose pulse it is: ids are kept apart by tenant. Without it every tenant of the books is asked for.
+    #[arg(long, value_parser = |text: &str| TenantId::new(text))]
+    pub(crate) tenant: Option<TenantId>,
+
+    /// The source of the CloudEvent.
+    #[arg(long)]
+    pub(crate) source: Option<String>,
+
+    /// One JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const AUDIT: &str = "\
+Prove that the books balance, while everything works on; no count is touched. Each check compares figures that different \
+steps have written: of one moment for each shard, and of one snapshot of the ledger after that. What is broken is named.
+
+The exit code is 0 where everything holds, 1 where a check is broken, and 2 where it cannot be told, because a store is \
+away.";
+
+/// Arguments of `app audit`.
+#[derive(Args, Debug)]
+pub(crate) struct Audit {
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 const HEALTH: &str = "\

@@ -114,6 +114,7 @@ fn metrics() -> Arc<Metrics> {
         overview: overview(),
         tally: None,
         flushes: None,
+        audits: None,
         dependencies: Vec::new(),
         redis_at_risk: None,
         version: "1",
