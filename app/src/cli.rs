@@ -42,6 +42,7 @@ Examples:
   app --api                                  take pulses and answer questions over HTTP
   app --worker --cron --api                  all of them in one process
   app --worker --until-idle 5s               take what is there, flush it, stop
+  app --worker --print-pulses | jq .tenant   show what is counted, by which lane, in which order
   app ingest examples/flights-day.ndjson     count a file
   app usage --tenant UA                      show the totals of a tenant
 
@@ -76,6 +77,11 @@ pub(crate) struct Modes {
     /// Stop by itself this long after the last message, with everything settled and flushed [example: 5s].
     #[arg(long, value_name = "TIME", requires = "taking", value_parser = humantime::parse_duration)]
     pub(crate) until_idle: Option<Duration>,
+
+    /// Print each pulse that is counted, one JSON object a line, in the order in which its lane counted it: lane, tenant,
+    /// id, partition, offset. The program stops where its output is closed, or where nobody reads it for 30 s.
+    #[arg(long, requires = "taking", conflicts_with = "archive")]
+    pub(crate) print_pulses: bool,
 }
 
 impl Modes {

@@ -15,6 +15,7 @@ mod logging;
 mod mappings;
 mod overview;
 mod populate;
+mod print_pulses;
 mod progress;
 mod service;
 mod settings;

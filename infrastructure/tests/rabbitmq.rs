@@ -14,6 +14,8 @@ mod malformed;
 mod observing;
 #[path = "rabbitmq/publishing.rs"]
 mod publishing;
+#[path = "rabbitmq/stream.rs"]
+mod stream;
 #[path = "rabbitmq/topology.rs"]
 mod topology;
 

@@ -10,7 +10,7 @@ mod pulse;
 
 use crate::ports::{Delivery, Envelope};
 use cloud_events::Form;
-use domain::{Pulse, Reason, Rejection, check_file_name};
+use domain::{Pulse, PulseIdentity, Reason, Rejection, check_file_name};
 use event::Reading;
 use mapping::{ColumnValue, Mapping, Message};
 use std::{ops::Range, sync::Arc, time::Duration};
@@ -167,6 +167,32 @@ impl Decoder {
             Format::Mapping(mapping) => Some(mapping),
             Format::Pulse | Format::CloudEvents => None,
         }
+    }
+
+    /// What an item is called, for people: the column `id` of its mapping, or else its own id or that of its message,
+    /// also where ids are not remembered.
+    #[must_use]
+    pub fn label(&self, delivery: &Delivery, bytes: &Range<usize>, index: u32) -> Option<String> {
+        let text = body::text(delivery.body.get(bytes.clone())?).ok()?;
+        let form = self.form(delivery).ok()?;
+        let column = || {
+            let Format::Mapping(mapping) = self.format(&delivery.envelope) else { return None };
+            let place = mapping.columns.iter().position(|column| &*column.name == "id")?;
+            match self.columns_of(delivery, form, text).ok()?.swap_remove(place) {
+                ColumnValue::Text(id) => Some(id),
+                ColumnValue::Integer(id) => Some(id.to_string()),
+                _ => None,
+            }
+        };
+        let identity = || {
+            let reading = self.read(delivery, form, text, index, Anonymous::Accept).ok()?;
+            Some(match reading.identity? {
+                PulseIdentity::Id(id)
+                | PulseIdentity::Message { id, .. }
+                | PulseIdentity::CloudEvent { id, .. } => id.into_string(),
+            })
+        };
+        column().or_else(identity)
     }
 
     /// A verdict for each item, made from what it says.

@@ -1,5 +1,6 @@
 //! The engine against scripted sources and sinks, with the clock paused.
 
+mod applied;
 mod archive;
 mod idle;
 mod letters;
@@ -132,6 +133,7 @@ impl Bench {
             shards: shards(),
             limits,
             tally: Arc::clone(&tally),
+            applied: None,
         };
         Self { put, settled, later, closed, letters, tally, stop: CancellationToken::new(), engine }
     }
