@@ -4,7 +4,7 @@ use crate::{
     api::{self, Api},
     backends::{Backends, lock_service},
     cli::Modes,
-    clock, inbox,
+    clock, dead_letters, inbox,
     overview::overview,
     print_pulses::{STALL_LIMIT, print_pulses},
     settings::{Accumulator, Faults, Http, Kafka, Settings, SourceKind, Stores, shown_url},
@@ -59,11 +59,12 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
     let broker = settings.rabbitmq().filter(|_| settings.sources.contains(&SourceKind::Rabbitmq));
     let overview = overview(&backends, broker, settings.kafka_source());
     let (marks, removal) = (Arc::new(Dependency::new("ledger")), Arc::new(Dependency::new("inbox")));
+    let letters = Arc::new(Dependency::new("dead letters"));
     let metrics = Arc::new(Metrics::new(MetricSources {
         overview: overview.clone(),
         tally: plan.works.then(|| Arc::clone(&tally)),
         flushes: plan.flushes.then(|| Arc::clone(&backends.flushes)),
-        dependencies: [&backends.dependency, &marks, &removal].map(Arc::clone).into(),
+        dependencies: [&backends.dependency, &marks, &removal, &letters].map(Arc::clone).into(),
         redis_at_risk: match &plan.stores.accumulator {
             Accumulator::Redis(redis) => Some(!redis.strict),
             Accumulator::Embedded(_) => None,
@@ -104,6 +105,10 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
         if let Some(inbox) = &service.backends.books.inbox {
             let (inbox, retention) = (Arc::clone(inbox), service.settings.inbox.retention);
             tasks.spawn(inbox::remove_done_hourly(inbox, retention, removal, service.stop.clone()));
+        }
+        if let Some(file) = &service.backends.books.file {
+            let (file, retention) = (Arc::clone(file), service.settings.letter_retention);
+            tasks.spawn(dead_letters::remove_old_hourly(file, retention, letters, service.stop.clone()));
         }
     }
     let mut result = Ok(());

@@ -6,6 +6,8 @@
 mod contract;
 #[path = "rabbitmq/faults.rs"]
 mod faults;
+#[path = "rabbitmq/letters.rs"]
+mod letters;
 #[path = "rabbitmq/malformed.rs"]
 mod malformed;
 #[path = "rabbitmq/observing.rs"]

@@ -69,6 +69,8 @@ pub(crate) struct Settings {
     ledger: Option<LedgerChoice>,
     /// The embedded file.
     pub(crate) embedded: PathBuf,
+    /// How long it keeps dead letters.
+    pub(crate) letter_retention: Duration,
     /// The HTTP API.
     pub(crate) http: Http,
     /// What is logged, and how.
@@ -202,6 +204,7 @@ impl Settings {
             redis: Redis::read(reader),
             ledger: LedgerChoice::read(reader),
             embedded: reader.required("PULSE_DB", |text| Some(PathBuf::from(text))),
+            letter_retention: reader.required("DEAD_LETTER_RETENTION", duration(HOUR..=CENTURY)),
             http: Http::read(reader),
             log: Log {
                 level: reader.required("LOG_LEVEL", log_level),
@@ -263,6 +266,12 @@ impl Settings {
     /// Names what is lacking, and `instead` as the way out.
     pub(crate) fn kafka(&self, caller: &str, instead: &str) -> Result<&Kafka, Fault> {
         self.kafka.as_ref().ok_or_else(|| Fault::lacking("KAFKA_BROKERS", caller, instead))
+    }
+
+    /// The topic, where brokers are configured.
+    #[cfg(feature = "kafka")]
+    pub(crate) const fn kafka_where_configured(&self) -> Option<&Kafka> {
+        self.kafka.as_ref()
     }
 
     /// The topic, where it is among the sources.

@@ -14,6 +14,7 @@ mod crashes;
 mod event_counter;
 #[cfg(all(feature = "kafka", feature = "clickhouse"))]
 mod kafka;
+mod letters;
 mod metrics;
 mod outages;
 mod printing;

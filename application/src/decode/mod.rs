@@ -21,6 +21,16 @@ pub use event::{Event, ReadAs};
 pub const HEADER_FORMAT: &str = "pulse-format";
 /// Native pulses, or `CloudEvents` that say so themselves.
 pub const NATIVE: &str = "pulse";
+/// The header by which a message says which pulse of another message its first one was, from 0: an item that goes alone
+/// keeps the identity that it had among others.
+pub const HEADER_ITEM: &str = "pulse-item";
+
+/// Which pulse of its original message the first one of this message is.
+#[must_use]
+pub fn first_item(envelope: &Envelope) -> u32 {
+    let header = envelope.headers.iter().find(|(name, _)| name == HEADER_ITEM);
+    header.and_then(|(_, item)| item.parse().ok()).unwrap_or_default()
+}
 
 /// What to make of messages.
 #[derive(Clone, Debug)]

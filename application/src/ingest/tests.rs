@@ -3,6 +3,7 @@
 mod applied;
 mod archive;
 mod idle;
+mod letters;
 mod logs;
 
 use super::*;

@@ -32,6 +32,7 @@ mod envelope;
 mod error;
 mod frames;
 mod intake;
+mod letters;
 mod observer;
 mod outlet;
 mod publisher;
@@ -43,6 +44,7 @@ mod transport;
 
 pub use dead_letters::{RabbitmqDeadLetters, header};
 pub use intake::RabbitmqIntake;
+pub use letters::RabbitmqLetters;
 pub use observer::RabbitmqObserver;
 pub use publisher::{OutgoingMessage, RabbitmqPublisher};
 pub use settings::{QueueType, RabbitmqSettings};
