@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test-servers test check check-code check-dependencies check-files up coverage
+.PHONY: help run test-servers test check check-code check-dependencies check-files up coverage chaos
 
 # Where the tools of scripts/install-tools are.
 TOOLS := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/tools/bin
@@ -22,6 +22,10 @@ test-servers: ## Installs the servers that the tests start: Redis, RabbitMQ, Pos
 test: test-servers ## Runs all tests, on real servers too
 	scripts/install-tools schemathesis
 	cargo test --workspace $(SERVERS)
+
+chaos: test-servers ## Kills everything at random and checks the books: ROUNDS=100 or KILLS=1000, SEED=7, FIRST=0
+	cargo test -p app $(SERVERS) --test chaos -- $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(KILLS),--kills $(KILLS)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(FIRST),--first $(FIRST))
 
 check: check-files check-dependencies check-code ## Format, lints, docs, dependency arrows, licences, scripts, compose file
 

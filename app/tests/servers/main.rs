@@ -17,3 +17,4 @@ mod publishing;
 mod stopping;
 mod system;
 mod totals;
+mod totals_table;

@@ -1,0 +1,268 @@
+//! One round: publish, do harm, heal, drain, check.
+
+use crate::{
+    action::{Action, CRONS, Process, Server, WORKERS},
+    arena::{App, Arena, Site},
+    books::{self, Verdict},
+    plan::Plan,
+    publisher,
+    tally::Tally,
+};
+use std::{
+    os::unix::process::ExitStatusExt,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+const TICK: Duration = Duration::from_millis(5);
+/// How long the publishers may go on once all is well again.
+const PUBLISH_LIMIT: Duration = Duration::from_secs(60);
+const MESSAGES: usize = 500;
+const PUBLISHERS: usize = 2;
+const SIGABRT: i32 = 6;
+
+/// What undoes an action that lasts.
+#[derive(Clone, Copy)]
+enum Undo {
+    Resume(Process),
+    ResumeRedis,
+    CutSpoiled(Server),
+    EmptyRedis,
+    MakeRoom,
+}
+
+/// What is the same for all rounds of a run.
+pub(crate) struct Rules {
+    pub(crate) length: Duration,
+    /// Settings of the processes that are harmed.
+    pub(crate) settings: Vec<(String, String)>,
+    /// Whether the program has `app audit`.
+    pub(crate) audit: bool,
+}
+
+/// What a round came to.
+pub(crate) struct Report {
+    pub(crate) published: usize,
+    pub(crate) sent_again: u32,
+    pub(crate) verdict: Verdict,
+    pub(crate) took: Duration,
+}
+
+struct Round<'a> {
+    arena: &'a mut Arena,
+    site: &'a Site,
+    rules: &'a Rules,
+    tally: &'a mut Tally,
+    workers: Vec<App>,
+    crons: Vec<App>,
+    undo: Vec<(Instant, Undo)>,
+    broken: Vec<String>,
+}
+
+/// Plays a round; everything in it that is drawn is drawn from `seed`.
+pub(crate) fn play(arena: &mut Arena, seed: u64, name: &str, rules: &Rules, tally: &mut Tally) -> Report {
+    let start = Instant::now();
+    let site = Site::prepare(arena, name);
+    let plan = Plan::new(seed, name, MESSAGES);
+    let actions = Action::draw(seed, rules.length);
+    let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", arena.proxy(Server::Rabbitmq).port());
+    let mut round = Round {
+        arena,
+        site: &site,
+        rules,
+        tally,
+        workers: Vec::new(),
+        crons: Vec::new(),
+        undo: Vec::new(),
+        broken: Vec::new(),
+    };
+    round.workers = (0..WORKERS).map(|number| round.started(Process::Worker(number))).collect();
+    round.crons = (0..CRONS).map(|number| round.started(Process::Cron(number))).collect();
+    let share = plan.messages.len().div_ceil(PUBLISHERS);
+    let publishers: Vec<_> = plan
+        .messages
+        .chunks(share)
+        .map(|messages| publisher::start(url.clone(), site.queue.clone(), messages.to_vec()))
+        .collect();
+    round.harm(&actions);
+    round.heal();
+    let limit = Instant::now() + PUBLISH_LIMIT;
+    while !publishers.iter().all(thread::JoinHandle::is_finished) && Instant::now() < limit {
+        round.watch();
+        thread::sleep(TICK);
+    }
+    if publishers.iter().all(thread::JoinHandle::is_finished) {
+        round.end();
+    } else {
+        round.broken.push(format!("the publishers are not done after {PUBLISH_LIMIT:?}"));
+    }
+    let broken = round.broken;
+    let sent_again = publishers.into_iter().filter(thread::JoinHandle::is_finished);
+    let sent_again = sent_again.map(|publisher| publisher.join().unwrap()).sum();
+    let mut verdict = books::check(arena, &site, &plan.expected);
+    verdict.broken.splice(0..0, broken);
+    audit(&site, rules, &mut verdict);
+    if verdict.broken.is_empty() {
+        drop_database(arena, name);
+    }
+    Report { published: plan.messages.len(), sent_again, verdict, took: start.elapsed() }
+}
+
+/// The program's own opinion, where it has one.
+fn audit(site: &Site, rules: &Rules, verdict: &mut Verdict) {
+    if rules.audit
+        && let Err(fault) = site.run(&["audit"])
+    {
+        verdict.broken.push(fault);
+    }
+}
+
+fn drop_database(arena: &Arena, name: &str) {
+    let drop = format!("drop database if exists {name} with (force)");
+    let _ = Command::new("psql").args(["--no-psqlrc", "--command", &drop, &arena.postgres.url()]).output();
+}
+
+impl Round<'_> {
+    fn started(&self, process: Process) -> App {
+        let settings: Vec<(&str, &str)> =
+            self.rules.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        self.site.start(process, &settings)
+    }
+
+    fn app(&mut self, process: Process) -> &mut App {
+        match process {
+            Process::Worker(number) => &mut self.workers[number],
+            Process::Cron(number) => &mut self.crons[number],
+        }
+    }
+
+    fn harm(&mut self, actions: &[(Duration, Action)]) {
+        let start = Instant::now();
+        let mut actions = actions.iter().peekable();
+        while start.elapsed() < self.rules.length {
+            self.watch();
+            self.undo(Instant::now());
+            while let Some((_, action)) = actions.next_if(|(at, _)| *at <= start.elapsed()) {
+                self.act(*action);
+            }
+            thread::sleep(TICK);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Kill(process) => {
+                self.app(process).kill();
+                *self.app(process) = self.started(process);
+            }
+            Action::Pause(process, time) => {
+                self.app(process).pause();
+                self.later(time, Undo::Resume(process));
+            }
+            Action::KillServer(server) => self.arena.kill(server),
+            Action::PauseRedis(time) => {
+                self.arena.redis.pause();
+                self.later(time, Undo::ResumeRedis);
+            }
+            Action::CutAll(server) => self.arena.proxy(server).cut_all(),
+            Action::LoseRequests(server, choice, time) => {
+                self.arena.proxy(server).lose_requests(choice);
+                self.later(time, Undo::CutSpoiled(server));
+            }
+            Action::LoseAnswers(server, choice, time) => {
+                self.arena.proxy(server).lose_answers(choice);
+                self.later(time, Undo::CutSpoiled(server));
+            }
+            Action::FillRedis(time) => {
+                self.undo_all(|undo| matches!(undo, Undo::ResumeRedis));
+                self.arena.redis.config_set("maxmemory", "1");
+                self.later(time, Undo::EmptyRedis);
+            }
+            Action::FillDisk(time) => {
+                let Some(disk) = &self.arena.disk else { return };
+                disk.fill();
+                self.later(time, Undo::MakeRoom);
+            }
+        }
+        self.tally.done(action.kind());
+    }
+
+    fn later(&mut self, time: Duration, undo: Undo) {
+        self.undo.push((Instant::now() + time, undo));
+    }
+
+    /// Undoes what is due by then.
+    fn undo(&mut self, now: Instant) {
+        for (_, undo) in self.undo.extract_if(.., |(due, _)| *due <= now).collect::<Vec<_>>() {
+            self.undo_one(undo);
+        }
+    }
+
+    fn undo_all(&mut self, which: impl Fn(&Undo) -> bool) {
+        for (_, undo) in self.undo.extract_if(.., |(_, undo)| which(undo)).collect::<Vec<_>>() {
+            self.undo_one(undo);
+        }
+    }
+
+    fn undo_one(&mut self, undo: Undo) {
+        match undo {
+            Undo::Resume(process) => self.app(process).resume(),
+            Undo::ResumeRedis => self.arena.redis.resume(),
+            Undo::CutSpoiled(server) => self.arena.proxy(server).cut_spoiled(),
+            Undo::EmptyRedis => {
+                // A paused one would not answer.
+                self.undo_all(|undo| matches!(undo, Undo::ResumeRedis));
+                self.arena.redis.config_set("maxmemory", "0");
+            }
+            Undo::MakeRoom => {
+                if let Some(disk) = &self.arena.disk {
+                    disk.make_room();
+                }
+                // It gives up where it cannot write what it needs for its own repair.
+                if !self.arena.postgres.is_running() {
+                    self.arena.postgres.restart();
+                }
+            }
+        }
+    }
+
+    fn heal(&mut self) {
+        self.undo_all(|_| true);
+        for server in [Server::Redis, Server::Postgres, Server::Rabbitmq] {
+            self.arena.proxy(server).cut_spoiled();
+        }
+    }
+
+    /// Starts those again that died at a crash point; one that gave up by itself is a fault of the program.
+    fn watch(&mut self) {
+        let workers = (0..WORKERS).map(Process::Worker);
+        for process in workers.chain((0..CRONS).map(Process::Cron)) {
+            let Some(status) = self.app(process).ended() else { continue };
+            if status.signal() == Some(SIGABRT) {
+                self.tally.done("crash point");
+            } else {
+                let words = self.app(process).last_words();
+                self.broken.push(format!("{process:?} ended by itself with {status}:\n{words}"));
+            }
+            *self.app(process) = self.started(process);
+        }
+    }
+
+    /// Kills all processes, counts what is left, and flushes.
+    fn end(&mut self) {
+        for app in self.workers.drain(..) {
+            drop(app);
+            self.tally.done("SIGKILL worker");
+        }
+        for app in self.crons.drain(..) {
+            drop(app);
+            self.tally.done("SIGKILL cron");
+        }
+        for arguments in [&["--worker", "--until-idle", "700ms"][..], &["flush"]] {
+            if let Err(fault) = self.site.run(arguments) {
+                self.broken.push(fault);
+            }
+        }
+    }
+}
