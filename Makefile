@@ -2,13 +2,13 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test-servers test check check-code check-dependencies check-files up coverage chaos
+.PHONY: help run test-servers test check check-code check-dependencies check-files up coverage chaos chaos-mutations
 
 # Where the tools of scripts/install-tools are.
 TOOLS := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/tools/bin
 export PATH := $(TOOLS):$(PATH)
 
-SERVERS := --features app/servers,infrastructure/servers,app/full
+SERVERS := --features app/servers,infrastructure/servers,app/full,app/failpoints
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,6 +26,9 @@ test: test-servers ## Runs all tests, on real servers too
 chaos: test-servers ## Kills everything at random and checks the books: ROUNDS=100 or KILLS=1000, SEED=7, FIRST=0
 	cargo test -p app $(SERVERS) --test chaos -- $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(KILLS),--kills $(KILLS)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(FIRST),--first $(FIRST))
+
+chaos-mutations: test-servers ## Breaks each rule of counting in turn, until the harness catches it
+	cargo test -p app $(SERVERS) --test chaos -- --mutations $(if $(SEED),--seed $(SEED))
 
 check: check-files check-dependencies check-code ## Format, lints, docs, dependency arrows, licences, scripts, compose file
 

@@ -6,11 +6,13 @@
 
 pub mod accept_pulses;
 pub mod api_keys;
+pub mod crash_point;
 pub mod decode;
 pub mod flush_tally;
 pub mod flush_usage;
 pub mod histogram;
 pub mod ingest;
+pub mod mutation;
 pub mod open_log;
 pub mod open_shards;
 pub mod overview;

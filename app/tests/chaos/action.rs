@@ -72,7 +72,7 @@ impl Action {
 
     fn one(random: &mut StdRng) -> Self {
         let some_time = Duration::from_millis(random.random_range(200..1_500));
-        let process = if random.random_ratio(3, 5) {
+        let process = if random.random_ratio(3, 4) {
             Process::Worker(random.random_range(0..WORKERS))
         } else {
             Process::Cron(random.random_range(0..CRONS))

@@ -79,6 +79,7 @@ impl Site {
     pub(crate) fn prepare(arena: &Arena, name: &str) -> Self {
         arena.redis.config_set("maxmemory", "0");
         let () = arena.redis.command(&["FLUSHALL"]);
+        let () = arena.redis.command(&["SCRIPT", "FLUSH"]);
         let ledger = arena.postgres.create_database(name);
         let (queue, dead_letters) = (format!("{name}.pulses"), format!("{name}.dead"));
         let addresses = |redis: u16, postgres: u16, rabbitmq: u16| {
@@ -122,7 +123,7 @@ impl Site {
     }
 
     /// Starts a process of the program behind the proxies.
-    pub(crate) fn start(&self, process: Process, more: &[(&str, &str)]) -> App {
+    pub(crate) fn start(&self, process: Process, more: &[(&str, String)]) -> App {
         let (mode, kind, number) = match process {
             Process::Worker(number) => ("--worker", "worker", number),
             Process::Cron(number) => ("--cron", "cron", number),
@@ -135,7 +136,7 @@ impl Site {
         name: &str,
         arguments: &[&str],
         addresses: &[(&'static str, String)],
-        more: &[(&str, &str)],
+        more: &[(&str, String)],
     ) -> App {
         let log = self.folder.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log).unwrap();
@@ -143,7 +144,7 @@ impl Site {
             command.args(arguments).current_dir(&self.folder);
             command.stdout(file.try_clone().unwrap()).stderr(file);
             command.envs(addresses.iter().map(|(name, value)| (*name, value.as_str())));
-            command.envs(more.iter().copied());
+            command.envs(more.iter().map(|(name, value)| (*name, value.as_str())));
         });
         App { process, log, paused: false }
     }

@@ -15,6 +15,7 @@ mod arena;
 mod books;
 mod disk;
 mod plan;
+mod points;
 mod proxy;
 mod publisher;
 mod round;
@@ -24,6 +25,7 @@ mod totals_table;
 
 use arena::Arena;
 use clap::Parser;
+use points::Coverage;
 use rand::RngExt;
 use round::{Report, Rules};
 use std::{
@@ -31,6 +33,21 @@ use std::{
     time::{Duration, Instant},
 };
 use tally::Tally;
+
+/// Seeds that every run without one plays, before one that is new.
+const SEEDS: [u64; 2] = [1, 2];
+/// From so many kills on, every crash point must have killed.
+const COVERED_FROM: u64 = 800;
+/// Within so many rounds a broken rule must be caught.
+const MUTATION_ROUNDS: u32 = 50;
+const MUTATIONS: [&str; 6] = [
+    "ack-first",
+    "no-dedupe",
+    "rename",
+    "delete-before-commit",
+    "no-generation-check",
+    "dead-letter-unconfirmed",
+];
 
 #[derive(Parser)]
 struct Arguments {
@@ -43,12 +60,18 @@ struct Arguments {
     /// At least so many kills, where no number of rounds is given
     #[arg(long, default_value_t = 200)]
     kills: u64,
-    /// What everything is drawn from; a new one without it
+    /// What everything is drawn from; without it some that are always the same, and a new one
     #[arg(long)]
     seed: Option<u64>,
     /// How long a round does harm
     #[arg(long, default_value = "4s", value_parser = humantime::parse_duration)]
     length: Duration,
+    /// Breaks each rule of counting in turn, until it is caught
+    #[arg(long)]
+    mutations: bool,
+    /// Taken and not heeded, for `cargo test`
+    #[arg(long, hide = true)]
+    nocapture: bool,
     /// Names of tests, as `cargo test` hands them on; they choose nothing here
     #[arg(hide = true)]
     names: Vec<String>,
@@ -56,77 +79,84 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let seed = arguments.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
-    println!("seed {seed}");
+    let new = rand::rng().random_range(100..1_000_000);
     let mut arena = Arena::start();
     if arena.disk.is_none() {
         println!("NOT DONE: a full disk of PostgreSQL, because a small disk can only be mounted by root");
     }
-    let rules = Rules { length: arguments.length, settings: Vec::new(), audit: has_audit() };
-    let (mut tally, start) = (Tally::default(), Instant::now());
-    let (mut rounds, mut failed) = (0, Vec::new());
-    let enough = |rounds: u32, tally: &Tally| match arguments.rounds {
-        Some(wanted) => rounds >= wanted,
-        None => tally.kills() >= arguments.kills,
-    };
-    println!("round   kills  others  published  counted  dead letters  copies  sent again  seconds  books");
-    while !enough(rounds, &tally) {
-        let number = arguments.first + rounds;
-        let before = (tally.kills(), tally.others());
-        let name = format!("r{number}");
-        let report = round::play(&mut arena, seed_of(seed, number), &name, &rules, &mut tally);
-        print(number, before, &tally, &report);
-        if !report.verdict.broken.is_empty() {
-            failed.push(number);
-            break;
-        }
-        rounds += 1;
-    }
-    println!("\n{rounds} rounds in {:.0} s, seed {seed}", start.elapsed().as_secs_f64());
-    tally.print();
-    if failed.is_empty() {
-        bound(tally.kills());
-        ExitCode::SUCCESS
+    let held = if arguments.mutations {
+        catch_all(&mut arena, &arguments, arguments.seed.unwrap_or(new))
     } else {
-        println!(
-            "BROKEN: play it again with SEED={seed} FIRST={} ROUNDS=1; logs are in {}",
-            failed[0],
-            arena.folder.keep().display()
-        );
-        ExitCode::FAILURE
+        let seeds = arguments.seed.map_or_else(|| [&SEEDS[..], &[new]].concat(), |seed| vec![seed]);
+        run(&mut arena, &arguments, &seeds)
+    };
+    if held {
+        return ExitCode::SUCCESS;
     }
+    println!("logs are in {}", arena.folder.keep().display());
+    ExitCode::FAILURE
 }
 
-/// Rounds are independent of each other, so that each can be played alone.
-fn seed_of(seed: u64, round: u32) -> u64 {
-    seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(u64::from(round))
-}
-
-fn print(number: u32, before: (u64, u64), tally: &Tally, report: &Report) {
-    let verdict = &report.verdict;
-    let (different, all) = verdict.letters;
-    println!(
-        "{number:>5}{:>8}{:>8}{:>11}{:>9}{different:>14}{:>8}{:>12}{:>9.1}  {}",
-        tally.kills() - before.0,
-        tally.others() - before.1,
-        report.published,
-        verdict.counted,
-        all - different,
-        report.sent_again,
-        report.took.as_secs_f64(),
-        if verdict.broken.is_empty() { "hold" } else { "BROKEN" }
-    );
-    for broken in &verdict.broken {
-        println!("      {broken}");
+/// Plays rounds until one is broken or it is enough; whether the books held.
+fn run(arena: &mut Arena, arguments: &Arguments, seeds: &[u64]) -> bool {
+    let rules = rules(arena, arguments, None);
+    let (mut tally, start, mut total) = (Tally::default(), Instant::now(), 0);
+    let share = arguments.kills.div_ceil(u64::try_from(seeds.len()).unwrap());
+    for seed in seeds {
+        println!("seed {seed}\n{}", Report::HEADER);
+        let (before, mut rounds) = (tally.kills(), 0);
+        while arguments.rounds.map_or(tally.kills() < before + share, |wanted| rounds < wanted) {
+            let number = arguments.first + rounds;
+            let before = (tally.kills(), tally.others());
+            let report = round::play(arena, (*seed, number), &rules, &mut tally);
+            report.print(number, (tally.kills() - before.0, tally.others() - before.1));
+            if !report.verdict.broken.is_empty() {
+                println!("BROKEN: make chaos SEED={seed} FIRST={number} ROUNDS=1 plays it again");
+                return false;
+            }
+            rounds += 1;
+        }
+        total += rounds;
     }
+    println!("\n{total} rounds in {:.0} s", start.elapsed().as_secs_f64());
+    tally.print();
+    let coverage = Coverage::read(&rules.crash_log);
+    coverage.print();
+    tally.print_bound();
+    let missing = coverage.missing();
+    if tally.kills() >= COVERED_FROM && !missing.is_empty() {
+        println!("NOT COVERED: {}", missing.join(", "));
+        return false;
+    }
+    true
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a bound of two digits")]
-fn bound(kills: u64) {
-    println!(
-        "0 of {kills} kills put the books out: with 95 % confidence a kill does so with a probability below {:.2} %",
-        300.0 / kills as f64
-    );
+/// Plays rounds with each rule broken until the books are; whether all were caught.
+fn catch_all(arena: &mut Arena, arguments: &Arguments, seed: u64) -> bool {
+    println!("seed {seed}");
+    let mut all = true;
+    for mutation in MUTATIONS {
+        let rules = rules(arena, arguments, Some(mutation));
+        let mut tally = Tally::default();
+        let caught = (0..MUTATION_ROUNDS).find_map(|number| {
+            let report = round::play(arena, (seed, number), &rules, &mut tally);
+            report.verdict.broken.first().cloned().map(|why| (number + 1, why))
+        });
+        all &= caught.is_some();
+        match caught {
+            Some((round, why)) => {
+                let why = why.lines().next().unwrap_or_default();
+                println!("{mutation:<26} caught in round {round}, after {} kills: {why}", tally.kills());
+            }
+            None => println!("{mutation:<26} NOT CAUGHT in {MUTATION_ROUNDS} rounds"),
+        }
+    }
+    all
+}
+
+fn rules(arena: &Arena, arguments: &Arguments, mutation: Option<&'static str>) -> Rules {
+    let crash_log = arena.folder.path().join("crash-points");
+    Rules { length: arguments.length, mutation, crash_log, audit: has_audit() }
 }
 
 fn has_audit() -> bool {

@@ -5,12 +5,15 @@ use crate::{
     arena::{App, Arena, Site},
     books::{self, Verdict},
     plan::Plan,
+    points::Points,
     publisher,
     tally::Tally,
 };
 use std::{
     os::unix::process::ExitStatusExt,
+    path::PathBuf,
     process::Command,
+    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -35,8 +38,10 @@ enum Undo {
 /// What is the same for all rounds of a run.
 pub(crate) struct Rules {
     pub(crate) length: Duration,
-    /// Settings of the processes that are harmed.
-    pub(crate) settings: Vec<(String, String)>,
+    /// A rule of counting that is broken in the processes that are harmed.
+    pub(crate) mutation: Option<&'static str>,
+    /// Where deaths at crash points are written.
+    pub(crate) crash_log: PathBuf,
     /// Whether the program has `app audit`.
     pub(crate) audit: bool,
 }
@@ -49,6 +54,27 @@ pub(crate) struct Report {
     pub(crate) took: Duration,
 }
 
+impl Report {
+    pub(crate) const HEADER: &'static str =
+        "round   kills  others  published  counted  dead letters  copies  sent again  seconds  books";
+
+    /// A line of the table, and what is broken below it.
+    pub(crate) fn print(&self, number: u32, (kills, others): (u64, u64)) {
+        let Self { published, sent_again, verdict, took } = self;
+        let (different, all) = verdict.letters;
+        println!(
+            "{number:>5}{kills:>8}{others:>8}{published:>11}{:>9}{different:>14}{:>8}{sent_again:>12}{:>9.1}  {}",
+            verdict.counted,
+            all - different,
+            took.as_secs_f64(),
+            if verdict.broken.is_empty() { "hold" } else { "BROKEN" }
+        );
+        for broken in &verdict.broken {
+            println!("      {broken}");
+        }
+    }
+}
+
 struct Round<'a> {
     arena: &'a mut Arena,
     site: &'a Site,
@@ -56,15 +82,20 @@ struct Round<'a> {
     tally: &'a mut Tally,
     workers: Vec<App>,
     crons: Vec<App>,
+    points: Points,
     undo: Vec<(Instant, Undo)>,
     broken: Vec<String>,
 }
 
-/// Plays a round; everything in it that is drawn is drawn from `seed`.
-pub(crate) fn play(arena: &mut Arena, seed: u64, name: &str, rules: &Rules, tally: &mut Tally) -> Report {
+/// Plays the round of a number; everything in it that is drawn is drawn from the seed and the number.
+pub(crate) fn play(arena: &mut Arena, drawn_from: (u64, u32), rules: &Rules, tally: &mut Tally) -> Report {
+    static PLAYED: AtomicU32 = AtomicU32::new(0);
     let start = Instant::now();
+    let name = &format!("r{}", PLAYED.fetch_add(1, Ordering::Relaxed));
+    // Far from each other, so that the rounds of one seed are not those of the next.
+    let seed = drawn_from.0.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(u64::from(drawn_from.1));
     let site = Site::prepare(arena, name);
-    let plan = Plan::new(seed, name, MESSAGES);
+    let plan = Plan::new(seed, "x", MESSAGES);
     let actions = Action::draw(seed, rules.length);
     let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", arena.proxy(Server::Rabbitmq).port());
     let mut round = Round {
@@ -74,6 +105,7 @@ pub(crate) fn play(arena: &mut Arena, seed: u64, name: &str, rules: &Rules, tall
         tally,
         workers: Vec::new(),
         crons: Vec::new(),
+        points: Points::new(seed, &rules.crash_log),
         undo: Vec::new(),
         broken: Vec::new(),
     };
@@ -124,9 +156,9 @@ fn drop_database(arena: &Arena, name: &str) {
 }
 
 impl Round<'_> {
-    fn started(&self, process: Process) -> App {
-        let settings: Vec<(&str, &str)> =
-            self.rules.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    fn started(&mut self, process: Process) -> App {
+        let mut settings = self.points.arm(process);
+        settings.extend(self.rules.mutation.map(|name| ("PULSE_MUTATION", name.to_owned())));
         self.site.start(process, &settings)
     }
 

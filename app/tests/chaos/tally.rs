@@ -23,6 +23,16 @@ impl Tally {
         self.deeds.values().sum::<u64>() - self.kills()
     }
 
+    /// What nothing found in so many kills says of the next one.
+    #[expect(clippy::cast_precision_loss, reason = "a bound of two digits")]
+    pub(crate) fn print_bound(&self) {
+        let kills = self.kills();
+        let bound = 300.0 / kills as f64;
+        println!(
+            "0 of {kills} kills put the books out: the rate per kill is below {bound:.2} % with 95 % confidence"
+        );
+    }
+
     pub(crate) fn print(&self) {
         for (kind, count) in &self.deeds {
             let word = if is_kill(kind) { "kill" } else { "" };

@@ -9,7 +9,10 @@ use super::{
     time::text,
 };
 use crate::positions;
-use application::ports::{FlushReceipt, PortError, SealedGeneration, UsageLedger, UsageRow, UsageRows};
+use application::{
+    crash_point,
+    ports::{FlushReceipt, PortError, SealedGeneration, UsageLedger, UsageRow, UsageRows},
+};
 use async_trait::async_trait;
 use domain::UsageTotal;
 use futures_util::TryStreamExt;
@@ -46,7 +49,9 @@ impl UsageLedger for EmbeddedStore {
             return Ok(receipt);
         }
         book(&mut step, sealed, rows).await?;
-        step.commit().await.map_err(fault(OPERATION))?;
+        crash_point::hit("commit_before");
+        crash_point::within("commit_sent_no_reply", step.commit()).await.map_err(fault(OPERATION))?;
+        crash_point::hit("commit_after");
         Ok(FlushReceipt { total: sealed.total, rows, written: true })
     }
 }
