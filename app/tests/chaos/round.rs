@@ -192,7 +192,11 @@ impl Round<'_> {
                 self.app(process).pause();
                 self.later(time, Undo::Resume(process));
             }
-            Action::KillServer(server) => self.arena.kill(server),
+            Action::KillServer(server) => {
+                // A PostgreSQL that finds no room does not start.
+                self.undo_all(|undo| matches!(undo, Undo::MakeRoom));
+                self.arena.kill(server);
+            }
             Action::PauseRedis(time) => {
                 self.arena.redis.pause();
                 self.later(time, Undo::ResumeRedis);
