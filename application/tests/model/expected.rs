@@ -5,12 +5,17 @@
 
 use application::ports::DeadLetter;
 use domain::{Reason, UsageTotals};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+};
 
 pub(crate) const TENANTS: usize = 3;
 /// Digits of pulses with an id; those above are for pulses that only their place in the log tells apart.
 pub(crate) const IDS: u32 = 6;
 pub(crate) const DIGITS: u32 = 12;
+/// The tenant of the pulses that nothing tells apart.
+const ANONYMOUS: &str = "anonymous";
 /// What a pulse adds to its digit, by its content: twice the one is not the other.
 const CONTENTS: [u64; 2] = [1, 3];
 
@@ -21,22 +26,25 @@ pub(crate) enum Item {
     Known { tenant: usize, id: u32, content: usize },
     /// A pulse without an id, which only a log may hold; the n-th of its tenant.
     Placed { tenant: usize, digit: u32 },
+    /// A pulse that nothing tells apart, which only the queue holds here; the n-th of a tenant of its own.
+    Anonymous { digit: u32 },
     /// No pulse.
     Bad(u64),
 }
 
 impl Item {
     pub(crate) fn text(self) -> String {
-        let pulse = |tenant: usize, id: &str, amount: u64| {
+        let pulse = |tenant: &dyn Display, id: &str, amount: u64| {
             format!(
                 r#"{{{id}"tenant":"t{tenant}","product_sku":"s","use_unity":"u","occurred_at":"2023-11-14T22:00:00Z","used_amount":{amount}}}"#
             )
         };
         match self {
             Self::Known { tenant, id, content } => {
-                pulse(tenant, &format!(r#""id":"{id}","#), CONTENTS[content] << (4 * id))
+                pulse(&tenant, &format!(r#""id":"{id}","#), CONTENTS[content] << (4 * id))
             }
-            Self::Placed { tenant, digit } => pulse(tenant, "", 1 << (4 * digit)),
+            Self::Placed { tenant, digit } => pulse(&tenant, "", 1 << (4 * digit)),
+            Self::Anonymous { digit } => pulse(&ANONYMOUS, "", 1 << (4 * digit)),
             Self::Bad(number) => format!(r#"{{"tenant":{number}}}"#),
         }
     }
@@ -48,6 +56,7 @@ pub(crate) struct Model {
     /// The contents that there are of each id.
     known: BTreeMap<(usize, u32), BTreeSet<usize>>,
     placed: BTreeMap<usize, BTreeSet<u32>>,
+    anonymous: u32,
     bad: BTreeSet<String>,
 }
 
@@ -60,6 +69,7 @@ impl Model {
             Item::Placed { tenant, digit } => {
                 self.placed.entry(tenant).or_default().insert(digit);
             }
+            Item::Anonymous { .. } => self.anonymous += 1,
             Item::Bad(_) => drop(self.bad.insert(item.text())),
         }
     }
@@ -67,6 +77,25 @@ impl Model {
     /// How many pulses of the tenant have no id so far.
     pub(crate) fn placed(&self, tenant: usize) -> u32 {
         u32::try_from(self.placed.get(&tenant).map_or(0, BTreeSet::len)).unwrap()
+    }
+
+    /// How many pulses there are that nothing tells apart.
+    pub(crate) const fn anonymous(&self) -> u32 {
+        self.anonymous
+    }
+
+    /// What is wrong with the pulses that nothing tells apart: each is counted, and more than once only where it was
+    /// delivered again.
+    pub(crate) fn check_anonymous(&self, totals: &UsageTotals, redelivered: bool) -> Result<(), String> {
+        let row = totals.iter().find(|(key, _)| key.tenant.as_str() == format!("t{ANONYMOUS}"));
+        let units = row.map_or(0, |(_, total)| total.amount.nanos() / 1_000_000_000);
+        for digit in 0..self.anonymous {
+            let found = (units >> (4 * digit)) & 15;
+            if found == 0 || (found > 1 && !redelivered) {
+                return Err(format!("anonymous, digit {digit}: {found}, delivered again: {redelivered}"));
+            }
+        }
+        Ok(())
     }
 
     /// What is wrong with the books, once everything is in them.

@@ -29,6 +29,7 @@ fn item() -> impl Strategy<Value = Item> {
         8 => (0..TENANTS, 0..IDS).prop_map(|(tenant, id)| Item::Known { tenant, id, content: 0 }),
         1 => (0..TENANTS, 0..IDS).prop_map(|(tenant, id)| Item::Known { tenant, id, content: 1 }),
         4 => (0..TENANTS, 0..IDS).prop_map(|(tenant, digit)| Item::Placed { tenant, digit }),
+        1 => (0..IDS).prop_map(|digit| Item::Anonymous { digit }),
         1 => (1..9_u64).prop_map(Item::Bad),
     ]
 }

@@ -57,6 +57,8 @@ pub(crate) struct World {
     letters: Arc<Letters>,
     faults: Faults,
     model: Mutex<Model>,
+    /// Whether the queue may have given something twice.
+    redelivered: bool,
     workers: [Option<JoinHandle<Result<(), IngestError>>>; PROGRAMS],
     flushers: [Option<JoinHandle<Result<FlushSummary, FlushError>>>; PROGRAMS],
 }
@@ -70,6 +72,7 @@ impl World {
             letters: Arc::default(),
             faults: Faults::new(delays),
             model: Mutex::default(),
+            redelivered: false,
             workers: [None, None],
             flushers: [None, None],
         }
@@ -79,7 +82,10 @@ impl World {
         match step {
             Step::Publish(items) => self.broker.publish(self.message(items, false)),
             Step::Append(items) => self.broker.append(self.message(items, true)),
-            Step::Fail(call, fate) => self.faults.plan(*call, *fate),
+            Step::Fail(call, fate) => {
+                self.redelivered |= *call == Call::Receive;
+                self.faults.plan(*call, *fate);
+            }
             Step::Work(number) => {
                 self.look().await?;
                 if self.workers[*number].is_none() {
@@ -92,7 +98,10 @@ impl World {
                     self.flushers[*number] = Some(self.flusher());
                 }
             }
-            Step::KillWorker(number) => kill(self.workers[*number].take()).await,
+            Step::KillWorker(number) => {
+                self.redelivered |= self.workers[*number].is_some();
+                kill(self.workers[*number].take()).await;
+            }
             Step::KillFlusher(number) => kill(self.flushers[*number].take()).await,
             Step::Wait(milliseconds) => sleep(Duration::from_millis(*milliseconds)).await,
         }
@@ -101,6 +110,11 @@ impl World {
 
     /// Puts everything right, counts what is left, flushes it, and compares.
     pub(crate) async fn end(mut self) -> Result<(), String> {
+        if !self.redelivered {
+            // Nobody is killed before everything is settled.
+            self.faults.heal();
+            sleep(Duration::from_secs(20)).await;
+        }
         self.look().await?;
         for number in 0..PROGRAMS {
             kill(self.workers[number].take()).await;
@@ -117,7 +131,9 @@ impl World {
         let flushed = self.flusher().await.map_err(|error| error.to_string())?;
         flushed.map_err(|error| format!("the last flush: {error}"))?;
         let letters = self.letters.0.lock().unwrap();
-        self.model.lock().unwrap().check(&self.ledger.totals(), &letters)
+        let (model, totals) = (self.model.lock().unwrap(), self.ledger.totals());
+        model.check_anonymous(&totals, self.redelivered)?;
+        model.check(&totals, &letters)
     }
 
     /// The programs that have ended by themselves: a flush that was held up is one that somebody repeats; anything else is
@@ -154,6 +170,10 @@ impl World {
                         Item::Known { tenant, id: digit % IDS, content: 0 }
                     }
                 }
+                Item::Anonymous { .. } if !is_log && model.anonymous() < DIGITS => {
+                    Item::Anonymous { digit: model.anonymous() }
+                }
+                Item::Anonymous { digit } => Item::Known { tenant: 0, id: digit % IDS, content: 0 },
                 other => other,
             };
             model.add(item);
