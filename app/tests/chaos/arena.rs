@@ -10,7 +10,7 @@ use infrastructure::test_servers::{
 };
 use std::{
     fs::{self, File},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitStatus,
     thread,
     time::{Duration, Instant},
@@ -106,47 +106,17 @@ impl Site {
 
     /// Runs the program to its end, without proxies. `Err` says how it failed, or that it did not end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Result<(), String> {
-        let mut app = self.spawn(&format!("{}.end", self.name), arguments, &self.direct, &[]);
-        let start = Instant::now();
-        loop {
-            match app.ended() {
-                Some(status) if status.success() => return Ok(()),
-                Some(status) => {
-                    return Err(format!("app {arguments:?} ended with {status}:\n{}", app.last_words()));
-                }
-                None if start.elapsed() > RUN_LIMIT => {
-                    return Err(format!("app {arguments:?} does not end:\n{}", app.last_words()));
-                }
-                None => thread::sleep(Duration::from_millis(10)),
-            }
-        }
+        App::start(&self.folder, &format!("{}.end", self.name), arguments, &self.direct).finish(arguments)
     }
 
     /// Starts a process of the program behind the proxies.
-    pub(crate) fn start(&self, process: Process, more: &[(&str, String)]) -> App {
+    pub(crate) fn start(&self, process: Process, more: &[(&'static str, String)]) -> App {
         let (mode, kind, number) = match process {
             Process::Worker(number) => ("--worker", "worker", number),
             Process::Cron(number) => ("--cron", "cron", number),
         };
-        self.spawn(&format!("{}.{kind}{number}", self.name), &[mode], &self.through_proxies, more)
-    }
-
-    fn spawn(
-        &self,
-        name: &str,
-        arguments: &[&str],
-        addresses: &[(&'static str, String)],
-        more: &[(&str, String)],
-    ) -> App {
-        let log = self.folder.join(format!("{name}.log"));
-        let file = File::options().create(true).append(true).open(&log).unwrap();
-        let process = ServerProcess::start(None, env!("CARGO_BIN_EXE_app"), |command| {
-            command.args(arguments).current_dir(&self.folder);
-            command.stdout(file.try_clone().unwrap()).stderr(file);
-            command.envs(addresses.iter().map(|(name, value)| (*name, value.as_str())));
-            command.envs(more.iter().map(|(name, value)| (*name, value.as_str())));
-        });
-        App { process, log, paused: false }
+        let settings = [&self.through_proxies[..], more].concat();
+        App::start(&self.folder, &format!("{}.{kind}{number}", self.name), &[mode], &settings)
     }
 }
 
@@ -158,6 +128,40 @@ pub(crate) struct App {
 }
 
 impl App {
+    /// Starts it with nothing but these settings, in the folder that also holds its log.
+    pub(crate) fn start(
+        folder: &Path,
+        name: &str,
+        arguments: &[&str],
+        settings: &[(&'static str, String)],
+    ) -> Self {
+        let log = folder.join(format!("{name}.log"));
+        let file = File::options().create(true).append(true).open(&log).unwrap();
+        let process = ServerProcess::start(None, env!("CARGO_BIN_EXE_app"), |command| {
+            command.args(arguments).current_dir(folder);
+            command.stdout(file.try_clone().unwrap()).stderr(file);
+            command.envs(settings.iter().map(|(name, value)| (*name, value.as_str())));
+        });
+        Self { process, log, paused: false }
+    }
+
+    /// Waits until it has succeeded. `Err` says how it failed, or that it does not end.
+    pub(crate) fn finish(mut self, arguments: &[&str]) -> Result<(), String> {
+        let start = Instant::now();
+        loop {
+            match self.ended() {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => {
+                    return Err(format!("app {arguments:?} ended with {status}:\n{}", self.last_words()));
+                }
+                None if start.elapsed() > RUN_LIMIT => {
+                    return Err(format!("app {arguments:?} does not end:\n{}", self.last_words()));
+                }
+                None => thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+
     pub(crate) fn kill(&mut self) {
         self.process.kill();
     }

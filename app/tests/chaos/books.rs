@@ -55,7 +55,8 @@ fn agree(what: &str, found: u64, expected: u64, broken: &mut Vec<String>) {
     }
 }
 
-fn differences(found: &Totals, expected: &Totals, broken: &mut Vec<String>) {
+/// Tells a few of the totals that are wrong.
+pub(crate) fn differences(found: &Totals, expected: &Totals, broken: &mut Vec<String>) {
     let wrong = expected.iter().filter(|(key, total)| found.get(*key) != Some(total));
     let wrong = wrong.map(|(key, total)| format!("ledger {key:?}: {:?}, not {total:?}", found.get(key)));
     let extra = found.iter().filter(|(key, _)| !expected.contains_key(*key));

@@ -14,6 +14,7 @@ mod action;
 mod arena;
 mod books;
 mod disk;
+mod embedded;
 mod plan;
 mod points;
 mod proxy;
@@ -38,6 +39,8 @@ use tally::Tally;
 const SEEDS: [u64; 2] = [1, 2];
 /// From so many kills on, every crash point must have killed.
 const COVERED_FROM: u64 = 800;
+/// Of so many rounds one is on the embedded file.
+const EMBEDDED_IN: u32 = 4;
 /// Within so many rounds a broken rule must be caught.
 const MUTATION_ROUNDS: u32 = 50;
 const MUTATIONS: [&str; 6] = [
@@ -108,7 +111,11 @@ fn run(arena: &mut Arena, arguments: &Arguments, seeds: &[u64]) -> bool {
         while arguments.rounds.map_or(tally.kills() < before + share, |wanted| rounds < wanted) {
             let number = arguments.first + rounds;
             let before = (tally.kills(), tally.others());
-            let report = round::play(arena, (*seed, number), &rules, &mut tally);
+            let report = if number % EMBEDDED_IN == EMBEDDED_IN - 1 {
+                embedded::play(arena.folder.path(), (*seed, number), &rules, &mut tally)
+            } else {
+                round::play(arena, (*seed, number), &rules, &mut tally)
+            };
             report.print(number, (tally.kills() - before.0, tally.others() - before.1));
             if !report.verdict.broken.is_empty() {
                 println!("BROKEN: make chaos SEED={seed} FIRST={number} ROUNDS=1 plays it again");

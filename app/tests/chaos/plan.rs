@@ -72,6 +72,7 @@ enum Shape {
 }
 
 struct Maker {
+    is_good: bool,
     random: StdRng,
     prefix: String,
     made: u64,
@@ -83,7 +84,17 @@ struct Maker {
 impl Plan {
     /// About so many messages. `prefix` keeps the ids of rounds apart.
     pub(crate) fn new(seed: u64, prefix: &str, count: usize) -> Self {
+        Self::drawn(seed, prefix, count, false)
+    }
+
+    /// As [`Self::new`], of single pulses and arrays that all count and have an id of their own.
+    pub(crate) fn of_good_pulses(seed: u64, prefix: &str, count: usize) -> Self {
+        Self::drawn(seed, prefix, count, true)
+    }
+
+    fn drawn(seed: u64, prefix: &str, count: usize, is_good: bool) -> Self {
         let mut maker = Maker {
+            is_good,
             random: StdRng::seed_from_u64(seed),
             prefix: prefix.to_owned(),
             made: 0,
@@ -106,6 +117,12 @@ impl Plan {
 
 impl Maker {
     fn message(&mut self) -> Message {
+        if self.is_good {
+            let pulses: Vec<String> = (0..self.random.random_range(1..12)).map(|_| self.good()).collect();
+            // One in an array by itself would do as well.
+            let body = if pulses.len() == 1 { pulses.concat() } else { format!("[{}]", pulses.join(",")) };
+            return Message { id: None, body };
+        }
         let shape = match self.random.random_range(0..10) {
             0..5 => Shape::Single,
             5..8 => Shape::Array,
@@ -148,6 +165,15 @@ impl Maker {
     fn name(&mut self, kind: &str) -> String {
         self.made += 1;
         format!("{}{kind}{}", self.prefix, self.made)
+    }
+
+    /// A new pulse, or one that came before.
+    fn good(&mut self) -> String {
+        if self.random.random_ratio(1, 10) && !self.pulses.is_empty() {
+            let copy = self.random.random_range(0..self.pulses.len());
+            return self.pulses[copy].clone();
+        }
+        self.pulse(true)
     }
 
     /// A pulse that counts.

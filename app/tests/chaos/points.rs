@@ -39,6 +39,29 @@ const CRON: [Point; 12] = [
     ("delete_before", 4),
     ("delete_after", 4),
 ];
+/// Of the service on the embedded file, and of `app ingest`.
+const EMBEDDED: [Point; 20] = [
+    ("decode_done", 60),
+    ("apply_before_send", 20),
+    ("apply_sent_no_reply", 20),
+    ("apply_after", 20),
+    ("ack_before", 20),
+    ("ack_mid", 20),
+    ("ack_after", 20),
+    ("meta_creating", 1),
+    ("seal_before", 3),
+    ("seal_after", 3),
+    ("read_mid", 3),
+    ("read_done", 3),
+    ("upsert_mid", 3),
+    ("ledger_inserted", 3),
+    ("watermark_advanced", 3),
+    ("commit_before", 3),
+    ("commit_sent_no_reply", 3),
+    ("commit_after", 3),
+    ("delete_before", 3),
+    ("delete_after", 3),
+];
 /// Where no process of a round comes by, and what kills there instead.
 pub(crate) const ELSEWHERE: [(&str, &str); 3] = [
     (
@@ -51,7 +74,7 @@ pub(crate) const ELSEWHERE: [(&str, &str); 3] = [
 
 /// Arms each start of a process: the n-th start of one is always armed alike.
 pub(crate) struct Points {
-    draws: BTreeMap<Process, (StdRng, usize)>,
+    draws: BTreeMap<u64, (StdRng, usize)>,
     seed: u64,
     log: PathBuf,
 }
@@ -64,24 +87,33 @@ impl Points {
 
     /// The settings of the next start of a process: four of five die at some point, if they come by often enough.
     pub(crate) fn arm(&mut self, process: Process) -> Vec<(&'static str, String)> {
-        let number: u64 = match process {
-            Process::Worker(number) => u64::try_from(number).unwrap(),
-            Process::Cron(number) => 100 + u64::try_from(number).unwrap(),
+        let number = match process {
+            Process::Worker(number) => number,
+            Process::Cron(number) => 100 + number,
         };
-        let fresh = || {
-            let mut random = StdRng::seed_from_u64(self.seed ^ number);
-            let turn = random.random_range(0..1_000);
-            (random, turn)
-        };
-        let is_first = !self.draws.contains_key(&process);
-        let (random, turn) = self.draws.entry(process).or_insert_with(fresh);
-        // One after the other, so that all have their turn.
-        *turn += 1;
+        let number = u64::try_from(number).unwrap();
         let points: &[Point] = match process {
-            Process::Worker(_) if is_first => &FIRST_WORKER,
+            Process::Worker(_) if !self.draws.contains_key(&number) => &FIRST_WORKER,
             Process::Worker(_) => &WORKER,
             Process::Cron(_) => &CRON,
         };
+        self.arm_with(number, points)
+    }
+
+    /// As [`Self::arm`], of a process on the embedded file.
+    pub(crate) fn arm_embedded(&mut self, number: u64) -> Vec<(&'static str, String)> {
+        self.arm_with(number, &EMBEDDED)
+    }
+
+    fn arm_with(&mut self, number: u64, points: &[Point]) -> Vec<(&'static str, String)> {
+        let seed = self.seed ^ number;
+        let (random, turn) = self.draws.entry(number).or_insert_with(|| {
+            let mut random = StdRng::seed_from_u64(seed);
+            let turn = random.random_range(0..1_000);
+            (random, turn)
+        });
+        // One after the other, so that all have their turn.
+        *turn += 1;
         let (name, passes) = points[*turn % points.len()];
         let let_go = random.random_range(0..passes);
         let mut settings = vec![("PULSE_CRASH_LOG", self.log.display().to_string())];

@@ -23,7 +23,8 @@ const TICK: Duration = Duration::from_millis(5);
 const PUBLISH_LIMIT: Duration = Duration::from_secs(60);
 const MESSAGES: usize = 500;
 const PUBLISHERS: usize = 2;
-const SIGABRT: i32 = 6;
+/// How a process ends at a crash point.
+pub(crate) const SIGABRT: i32 = 6;
 
 /// What undoes an action that lasts.
 #[derive(Clone, Copy)]
@@ -48,6 +49,8 @@ pub(crate) struct Rules {
 
 /// What a round came to.
 pub(crate) struct Report {
+    /// Where was counted.
+    pub(crate) place: &'static str,
     pub(crate) published: usize,
     pub(crate) sent_again: u32,
     pub(crate) verdict: Verdict,
@@ -56,14 +59,14 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) const HEADER: &'static str =
-        "round   kills  others  published  counted  dead letters  copies  sent again  seconds  books";
+        "round  on       kills  others  published  counted  dead letters  copies  sent again  seconds  books";
 
     /// A line of the table, and what is broken below it.
     pub(crate) fn print(&self, number: u32, (kills, others): (u64, u64)) {
-        let Self { published, sent_again, verdict, took } = self;
+        let Self { place, published, sent_again, verdict, took } = self;
         let (different, all) = verdict.letters;
         println!(
-            "{number:>5}{kills:>8}{others:>8}{published:>11}{:>9}{different:>14}{:>8}{sent_again:>12}{:>9.1}  {}",
+            "{number:>5}  {place:<7}{kills:>7}{others:>8}{published:>11}{:>9}{different:>14}{:>8}{sent_again:>12}{:>9.1}  {}",
             verdict.counted,
             all - different,
             took.as_secs_f64(),
@@ -87,13 +90,17 @@ struct Round<'a> {
     broken: Vec<String>,
 }
 
+/// Far from each other, so that the rounds of one seed are not those of the next.
+pub(crate) fn seed_of((seed, round): (u64, u32)) -> u64 {
+    seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(u64::from(round))
+}
+
 /// Plays the round of a number; everything in it that is drawn is drawn from the seed and the number.
 pub(crate) fn play(arena: &mut Arena, drawn_from: (u64, u32), rules: &Rules, tally: &mut Tally) -> Report {
     static PLAYED: AtomicU32 = AtomicU32::new(0);
     let start = Instant::now();
     let name = &format!("r{}", PLAYED.fetch_add(1, Ordering::Relaxed));
-    // Far from each other, so that the rounds of one seed are not those of the next.
-    let seed = drawn_from.0.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(u64::from(drawn_from.1));
+    let seed = seed_of(drawn_from);
     let site = Site::prepare(arena, name);
     let plan = Plan::new(seed, "x", MESSAGES);
     let actions = Action::draw(seed, rules.length);
@@ -138,7 +145,7 @@ pub(crate) fn play(arena: &mut Arena, drawn_from: (u64, u32), rules: &Rules, tal
     if verdict.broken.is_empty() {
         drop_database(arena, name);
     }
-    Report { published: plan.messages.len(), sent_again, verdict, took: start.elapsed() }
+    Report { place: "servers", published: plan.messages.len(), sent_again, verdict, took: start.elapsed() }
 }
 
 /// The program's own opinion, where it has one.

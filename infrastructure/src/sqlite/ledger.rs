@@ -200,6 +200,7 @@ async fn book(
     .execute(&mut *connection)
     .await
     .map_err(fault(OPERATION))?;
+    crash_point::hit("upsert_mid");
     sqlx::query(
         "INSERT INTO flushes (accumulator, shard, generation, nanos_top, nanos_high, nanos_low, pulse_count,
             row_count, sealed_at, started_at, positions)
@@ -219,6 +220,7 @@ async fn book(
     .execute(&mut *connection)
     .await
     .map_err(fault(OPERATION))?;
+    crash_point::hit("ledger_inserted");
     let moved = sqlx::query(
         "UPDATE accumulator_shards SET flushed_generation = ?3, flushed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
          WHERE accumulator = ?1 AND shard = ?2 AND flushed_generation = ?3 - 1",
@@ -230,6 +232,7 @@ async fn book(
     .await
     .map_err(fault(OPERATION))?;
     if moved.rows_affected() == 1 {
+        crash_point::hit("watermark_advanced");
         return Ok(());
     }
     Err(PortError::permanent(OPERATION, "the watermark moved within a transaction: the file is damaged"))
