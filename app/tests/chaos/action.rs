@@ -95,6 +95,18 @@ impl Action {
         }
     }
 
+    /// Whether it is PostgreSQL that suffers.
+    pub(crate) const fn is_of_postgres(self) -> bool {
+        matches!(
+            self,
+            Self::FillDisk(_)
+                | Self::KillServer(Server::Postgres)
+                | Self::CutAll(Server::Postgres)
+                | Self::LoseRequests(Server::Postgres, ..)
+                | Self::LoseAnswers(Server::Postgres, ..)
+        )
+    }
+
     /// By what name it is counted.
     pub(crate) fn kind(self) -> &'static str {
         match self {

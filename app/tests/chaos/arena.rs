@@ -63,12 +63,20 @@ impl Arena {
     }
 }
 
+/// Where a round keeps its books.
+pub(crate) enum Ledger {
+    /// In a database, by its address past the proxy.
+    Postgres(String),
+    /// In a folder of JSON files.
+    Json(PathBuf),
+}
+
 /// The names and addresses of one round: it has a database, queues and, of Redis, everything to itself.
 pub(crate) struct Site {
     pub(crate) name: String,
     pub(crate) queue: String,
     pub(crate) dead_letters: String,
-    pub(crate) ledger: String,
+    pub(crate) ledger: Ledger,
     folder: PathBuf,
     direct: Vec<(&'static str, String)>,
     through_proxies: Vec<(&'static str, String)>,
@@ -76,16 +84,26 @@ pub(crate) struct Site {
 
 impl Site {
     /// With empty stores.
-    pub(crate) fn prepare(arena: &Arena, name: &str) -> Self {
+    pub(crate) fn prepare(arena: &Arena, name: &str, is_json: bool) -> Self {
         arena.redis.config_set("maxmemory", "0");
         let () = arena.redis.command(&["FLUSHALL"]);
         let () = arena.redis.command(&["SCRIPT", "FLUSH"]);
-        let ledger = arena.postgres.create_database(name);
+        let ledger = if is_json {
+            Ledger::Json(arena.folder.path().join(format!("{name}.books")))
+        } else {
+            Ledger::Postgres(arena.postgres.create_database(name))
+        };
         let (queue, dead_letters) = (format!("{name}.pulses"), format!("{name}.dead"));
         let addresses = |redis: u16, postgres: u16, rabbitmq: u16| {
             vec![
                 ("REDIS_URL", format!("redis://127.0.0.1:{redis}/")),
-                ("LEDGER_URL", format!("postgres://postgres@127.0.0.1:{postgres}/{name}")),
+                (
+                    "LEDGER_URL",
+                    match &ledger {
+                        Ledger::Postgres(_) => format!("postgres://postgres@127.0.0.1:{postgres}/{name}"),
+                        Ledger::Json(folder) => format!("json:{}", folder.display()),
+                    },
+                ),
                 ("RABBITMQ_URL", format!("amqp://guest:guest@127.0.0.1:{rabbitmq}/%2f")),
                 ("RABBITMQ_QUEUE", queue.clone()),
                 ("RABBITMQ_DEAD_LETTER_QUEUE", dead_letters.clone()),

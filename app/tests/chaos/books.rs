@@ -1,7 +1,7 @@
 //! Checks the books of a round: plain SQL, plain commands and sums of our own, no code of the program.
 
 use crate::{
-    arena::{Arena, Site},
+    arena::{Arena, Ledger, Site},
     plan::Expected,
     totals_table::{Totals, ledger_of},
 };
@@ -10,8 +10,22 @@ use lapin::{
     options::{BasicAckOptions, BasicGetOptions, QueueDeclareOptions, QueueDeleteOptions},
     types::FieldTable,
 };
-use std::{collections::BTreeSet, error::Error, process::Command, time::Duration};
+use std::{collections::BTreeSet, error::Error, path::Path, process::Command, time::Duration};
 
+/// Prints product, tenant and amount of every row of a JSON ledger, with the unit where the file names it, in any order.
+const PRODUCTS: &str = r#"
+import json, pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+load = lambda path: json.loads(path.read_text(), parse_float=str, parse_int=str)
+for path in (path for path in folder.glob("*.json") if not path.name.startswith(".")):
+    first, others = load(path), folder / "units" / path.name
+    units = load(others) if others.exists() else {}
+    names = {"KB", "call", "a:b"} - set(units)
+    assert len(names) == 1 or not first, names
+    for unit, tenants in [*units.items(), (names.pop(), first)]:
+        for tenant, amount in tenants.items():
+            print(json.dumps([path.stem, unit, tenant, amount], ensure_ascii=False))
+"#;
 /// How long RabbitMQ may take to hand out all dead letters.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -28,9 +42,18 @@ pub(crate) struct Verdict {
 /// unacknowledged, and every unique pulse is in the ledger or a dead letter, once.
 pub(crate) fn check(arena: &Arena, site: &Site, expected: &Expected) -> Verdict {
     let mut broken = Vec::new();
-    let found = ledger_of(&site.ledger);
-    differences(&found, &expected.totals(), &mut broken);
-    let counted = found.values().map(|(_, pulses)| pulses).sum();
+    let counted = match &site.ledger {
+        Ledger::Postgres(url) => {
+            let found = ledger_of(url);
+            differences(&found, &expected.totals(), &mut broken);
+            flushes(url, expected.pulses(), &mut broken);
+            found.values().map(|(_, pulses)| pulses).sum()
+        }
+        Ledger::Json(folder) => {
+            products(folder, expected, &mut broken);
+            expected.pulses()
+        }
+    };
 
     let (ready, bodies) = queues(arena, site).unwrap_or_else(|fault| {
         broken.push(format!("RabbitMQ does not show its queues: {fault}"));
@@ -44,7 +67,6 @@ pub(crate) fn check(arena: &Arena, site: &Site, expected: &Expected) -> Verdict 
     for letter in letters.difference(&expected.letters).take(3) {
         broken.push(format!("dead letter of a good message: {letter}"));
     }
-    flushes(site, expected.pulses(), &mut broken);
     redis(arena, expected.pulses(), &mut broken);
     Verdict { counted, letters: (letters.len(), bodies.len()), broken }
 }
@@ -75,13 +97,33 @@ pub(crate) fn differences(found: &Totals, expected: &Totals, broken: &mut Vec<St
     }
 }
 
+/// The files of the products hold what each tenant used, by unit, over all hours.
+fn products(folder: &Path, expected: &Expected, broken: &mut Vec<String>) {
+    let output = Command::new("python3").args(["-c", PRODUCTS]).arg(folder).output().unwrap();
+    if !output.status.success() {
+        broken.push(format!("the JSON ledger cannot be read: {}", String::from_utf8_lossy(&output.stderr)));
+        return;
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let found: BTreeSet<&str> = text.lines().collect();
+    let expected = expected.products();
+    for line in expected.iter().filter(|line| !found.contains(line.as_str())).take(3) {
+        broken.push(format!("JSON ledger lacks {line}"));
+    }
+    agree("rows of the JSON ledger", count(found.len()), count(expected.len()), broken);
+}
+
+fn count(count: usize) -> u64 {
+    u64::try_from(count).unwrap()
+}
+
 /// Per shard, the generations in the books follow each other, and together they are what was published.
-fn flushes(site: &Site, pulses: u64, broken: &mut Vec<String>) {
+fn flushes(url: &str, pulses: u64, broken: &mut Vec<String>) {
     let query = "select coalesce(sum(pulse_count), 0), coalesce(sum(used_amount) - (select sum(used_amount) from \
                  hourly_usage), 0), (select count(*) from (select 1 from flushes group by accumulator, shard having \
                  count(*) <> max(generation)) as gaps) from flushes";
     let output = Command::new("psql")
-        .args(["--no-psqlrc", "--csv", "--tuples-only", "--command", query, &site.ledger])
+        .args(["--no-psqlrc", "--csv", "--tuples-only", "--command", query, url])
         .output()
         .unwrap();
     let line = String::from_utf8_lossy(&output.stdout).trim().to_owned();

@@ -51,6 +51,18 @@ impl Expected {
         self.sums.iter().map(|(key, (nanos, pulses))| (key.clone(), (decimal(*nanos), *pulses))).collect()
     }
 
+    /// What each tenant used of each product in each unit, over all hours, as JSON lines.
+    pub(crate) fn products(&self) -> BTreeSet<String> {
+        let mut products = BTreeMap::<[&str; 3], u128>::new();
+        for ([tenant, sku, unit, _], (nanos, _)) in &self.sums {
+            *products.entry([sku, unit, tenant]).or_default() += nanos;
+        }
+        let line = |([sku, unit, tenant], nanos): ([&str; 3], u128)| {
+            format!(r#"["{sku}", "{unit}", "{tenant}", "{}"]"#, decimal(nanos))
+        };
+        products.into_iter().map(line).collect()
+    }
+
     /// How many pulses must be counted.
     pub(crate) fn pulses(&self) -> u64 {
         self.sums.values().map(|(_, pulses)| pulses).sum()

@@ -25,7 +25,7 @@ const WORKER: [Point; 10] = [
 ];
 /// Passed only by those that come to new stores.
 const FIRST_WORKER: [Point; 2] = [("meta_creating", 4), ("script_load", 2)];
-const CRON: [Point; 12] = [
+const CRON: [Point; 13] = [
     ("seal_before", 4),
     ("seal_after", 4),
     ("read_mid", 4),
@@ -38,6 +38,8 @@ const CRON: [Point; 12] = [
     ("commit_after", 4),
     ("delete_before", 4),
     ("delete_after", 4),
+    // Only of the JSON ledger.
+    ("state_file_written", 3),
 ];
 /// Of the service on the embedded file, and of `app ingest`.
 const EMBEDDED: [Point; 20] = [
@@ -63,13 +65,12 @@ const EMBEDDED: [Point; 20] = [
     ("delete_after", 3),
 ];
 /// Where no process of a round comes by, and what kills there instead.
-pub(crate) const ELSEWHERE: [(&str, &str); 3] = [
+pub(crate) const ELSEWHERE: [(&str, &str); 2] = [
     (
         "bucket_drop",
         "one step with the seal in Redis; in the embedded file, only after the dedupe window of an hour",
     ),
     ("offset_commit", "only a log is committed: Kafka"),
-    ("state_file_written", "only a ledger of JSON files has one"),
 ];
 
 /// Arms each start of a process: the n-th start of one is always armed alike.
