@@ -36,6 +36,7 @@ check-files:
 	cargo fmt --all --check
 	scripts/check-arrows
 	scripts/test-check-arrows
+	scripts/check-failpoints
 	scripts/check-scripts
 	scripts/check-compose
 

@@ -62,7 +62,8 @@ impl Action {
             servers += u32::from(is_server);
             // RabbitMQ loses a quorum queue for good where it is killed in the first moments of it.
             let too_early = action == Self::KillServer(Server::Rabbitmq) && at < QUEUES_SETTLED;
-            if !(is_server && servers > 2) && !too_early {
+            let too_many = is_server && servers > 2;
+            if !(too_early || too_many) {
                 actions.push((at, action));
             }
             at += Duration::from_millis(random.random_range(40..260));

@@ -129,12 +129,12 @@ impl Site {
 
     /// Starts a process of the program behind the proxies.
     pub(crate) fn start(&self, process: Process, more: &[(&'static str, String)]) -> App {
-        let (mode, kind, number) = match process {
-            Process::Worker(number) => ("--worker", "worker", number),
-            Process::Cron(number) => ("--cron", "cron", number),
+        let (kind, number) = match process {
+            Process::Worker(number) => ("worker", number),
+            Process::Cron(number) => ("cron", number),
         };
         let settings = [&self.through_proxies[..], more].concat();
-        App::start(&self.folder, &format!("{}.{kind}{number}", self.name), &[mode], &settings)
+        App::start(&self.folder, &format!("{}.{kind}{number}", self.name), &[&format!("--{kind}")], &settings)
     }
 }
 

@@ -31,7 +31,7 @@ const PUBLISHERS: usize = 2;
 /// Messages of each publisher, and lines of each file.
 const POSTED: usize = 50;
 const LINES: usize = 400;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 const TICK: Duration = Duration::from_millis(5);
 const CALL_LIMIT: Duration = Duration::from_secs(4);
 const PAUSE: Duration = Duration::from_millis(50);
@@ -154,14 +154,43 @@ pub(crate) fn play(folder: &Path, drawn_from: (u64, u32), rules: &Rules, tally: 
     let site = Site { folder, port: free_port() };
     let seed = seed_of(drawn_from);
     let plan = Plan::of_good_pulses(seed, "e", PUBLISHERS * POSTED + FILES * LINES);
-    let mut broken = Vec::new();
-    let key = site.run("key", &["keys", "create", "--name", "chaos", "--scope", "ingest"]);
-    let key = key.unwrap_or_default().lines().find(|line| line.starts_with("pk_")).unwrap().to_owned();
+    let key = site.run("key", &["keys", "create", "--name", "chaos", "--scope", "ingest"]).unwrap();
+    let key = key.lines().find(|line| line.starts_with("pk_")).unwrap();
     let bodies: Vec<String> = plan.messages.iter().map(|message| message.body.clone()).collect();
     let (posted, lines) = bodies.split_at(PUBLISHERS * POSTED);
-    let mut points = Points::new(seed, &rules.crash_log);
+    let again = Arc::new(AtomicU32::new(0));
+    let mut round = Round {
+        runners: runners(&site, lines),
+        points: Points::new(seed, &rules.crash_log),
+        random: StdRng::seed_from_u64(seed),
+        tally,
+        broken: Vec::new(),
+    };
+    for runner in &mut round.runners {
+        runner.start(&mut round.points);
+    }
+    let publishers: Vec<JoinHandle<()>> = posted
+        .chunks(POSTED)
+        .map(|bodies| publish(site.port, key.to_owned(), bodies.to_vec(), Arc::clone(&again)))
+        .collect();
+    round.harm(start + rules.length);
+    round.wait_for(&publishers);
+    let mut broken = round.end();
+    for arguments in [&["--standalone", "--until-idle", "300ms"][..], &["flush"]] {
+        broken.extend(site.run("end", arguments).err());
+    }
+    let verdict = check(&site, &plan, broken);
+    if verdict.broken.is_empty() {
+        let _ = fs::remove_dir_all(&site.folder);
+    }
+    let sent_again = again.load(Ordering::Relaxed);
+    Report { place: "file", published: plan.messages.len(), sent_again, verdict, took: start.elapsed() }
+}
+
+/// The service first, then an ingestion for each file of lines.
+fn runners<'a>(site: &'a Site, lines: &[String]) -> Vec<Runner<'a>> {
     let runner = |name: String, arguments: &[&str], number, kind| Runner {
-        site: &site,
+        site,
         name,
         arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
         number,
@@ -175,54 +204,67 @@ pub(crate) fn play(folder: &Path, drawn_from: (u64, u32), rules: &Rules, tally: 
         fs::write(site.folder.join(&file), lines.join("\n")).unwrap();
         runners.push(runner(format!("ingest{number}"), &["ingest", &file], number, "SIGKILL app ingest"));
     }
-    runners.iter_mut().for_each(|runner| runner.start(&mut points));
-    let again = Arc::new(AtomicU32::new(0));
-    let publishers: Vec<JoinHandle<()>> = posted
-        .chunks(POSTED)
-        .map(|bodies| publish(site.port, key.clone(), bodies.to_vec(), Arc::clone(&again)))
-        .collect();
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut next = Duration::from_millis(200);
-    while start.elapsed() < rules.length {
-        for runner in &mut runners {
-            broken.extend(runner.watch(&mut points, tally).err());
+    runners
+}
+
+struct Round<'a> {
+    runners: Vec<Runner<'a>>,
+    points: Points,
+    random: StdRng,
+    tally: &'a mut Tally,
+    broken: Vec<String>,
+}
+
+impl Round<'_> {
+    fn watch(&mut self) {
+        for runner in &mut self.runners {
+            self.broken.extend(runner.watch(&mut self.points, self.tally).err());
         }
-        if start.elapsed() > next {
-            let choice = if random.random_ratio(1, 2) { 0 } else { random.random_range(1..runners.len()) };
-            if random.random_ratio(1, 8) {
-                let time = Duration::from_millis(random.random_range(200..1_500));
-                runners[choice].pause(time, tally);
-            } else {
-                runners[choice].kill(&mut points, tally);
+        sleep(TICK);
+    }
+
+    fn harm(&mut self, end: Instant) {
+        let mut next = Instant::now() + Duration::from_millis(200);
+        while Instant::now() < end {
+            self.watch();
+            if Instant::now() < next {
+                continue;
             }
-            next += Duration::from_millis(random.random_range(40..260));
+            next += Duration::from_millis(self.random.random_range(40..260));
+            let is_service = self.random.random_ratio(1, 2);
+            let choice = if is_service { 0 } else { self.random.random_range(1..self.runners.len()) };
+            let runner = &mut self.runners[choice];
+            if self.random.random_ratio(1, 8) {
+                let time = Duration::from_millis(self.random.random_range(200..1_500));
+                runner.pause(time, self.tally);
+            } else {
+                runner.kill(&mut self.points, self.tally);
+            }
         }
-        sleep(TICK);
     }
-    let limit = Instant::now() + LIMIT;
-    let is_done = |runners: &[Runner<'_>]| {
-        publishers.iter().all(JoinHandle::is_finished) && runners[1..].iter().all(|one| one.app.is_none())
-    };
-    while !is_done(&runners) && Instant::now() < limit {
-        for runner in &mut runners {
-            broken.extend(runner.watch(&mut points, tally).err());
+
+    /// Until everything is accepted and ingested.
+    fn wait_for(&mut self, publishers: &[JoinHandle<()>]) {
+        let limit = Instant::now() + LIMIT;
+        loop {
+            let ingested = self.runners[1..].iter().all(|runner| runner.app.is_none());
+            if ingested && publishers.iter().all(JoinHandle::is_finished) {
+                return;
+            }
+            if Instant::now() > limit {
+                self.broken.push(format!("not all is accepted and ingested after {LIMIT:?}"));
+                return;
+            }
+            self.watch();
         }
-        sleep(TICK);
     }
-    if !is_done(&runners) {
-        broken.push(format!("not all is accepted and ingested after {LIMIT:?}"));
+
+    /// Kills what is left; what was broken so far.
+    fn end(self) -> Vec<String> {
+        self.tally.done("SIGKILL standalone");
+        drop(self.runners);
+        self.broken
     }
-    drop(runners);
-    tally.done("SIGKILL standalone");
-    for arguments in [&["--standalone", "--until-idle", "300ms"][..], &["flush"]] {
-        broken.extend(site.run("end", arguments).err());
-    }
-    let verdict = check(&site, &plan, broken);
-    if verdict.broken.is_empty() {
-        let _ = fs::remove_dir_all(&site.folder);
-    }
-    let sent_again = again.load(Ordering::Relaxed);
-    Report { place: "file", published: plan.messages.len(), sent_again, verdict, took: start.elapsed() }
 }
 
 fn check(site: &Site, plan: &Plan, mut broken: Vec<String>) -> Verdict {

@@ -147,18 +147,24 @@ fn catch_all(arena: &mut Arena, arguments: &Arguments, seed: u64) -> bool {
         let mut tally = Tally::default();
         let caught = (0..MUTATION_ROUNDS).find_map(|number| {
             let report = round::play(arena, (seed, number), &rules, &mut tally);
-            report.verdict.broken.first().cloned().map(|why| (number + 1, why))
+            telling(&report.verdict.broken).map(|why| (number + 1, why))
         });
         all &= caught.is_some();
         match caught {
             Some((round, why)) => {
-                let why = why.lines().next().unwrap_or_default();
                 println!("{mutation:<26} caught in round {round}, after {} kills: {why}", tally.kills());
             }
             None => println!("{mutation:<26} NOT CAUGHT in {MUTATION_ROUNDS} rounds"),
         }
     }
     all
+}
+
+/// Of what is broken the line that says most: wrong books before a program that noticed and gave up.
+fn telling(broken: &[String]) -> Option<String> {
+    let books = broken.iter().find(|line| !line.contains("ended"));
+    let line = books.or(broken.first())?.lines().last().unwrap_or_default();
+    Some(line.to_owned())
 }
 
 fn rules(arena: &Arena, arguments: &Arguments, mutation: Option<&'static str>) -> Rules {

@@ -20,7 +20,7 @@ use std::{
 
 const TICK: Duration = Duration::from_millis(5);
 /// How long the publishers may go on once all is well again.
-const PUBLISH_LIMIT: Duration = Duration::from_secs(60);
+const PUBLISH_LIMIT: Duration = Duration::from_mins(1);
 const MESSAGES: usize = 500;
 const PUBLISHERS: usize = 2;
 /// Of so many rounds one has its books in JSON files.
