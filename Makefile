@@ -2,7 +2,8 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test-servers test check check-code check-dependencies check-files up coverage chaos chaos-mutations
+export QUICK ONLY
+.PHONY: bench help run test-servers test check check-code check-dependencies check-files up coverage chaos chaos-mutations
 
 # Where the tools of scripts/install-tools are.
 TOOLS := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/tools/bin
@@ -52,6 +53,9 @@ check-code:
 
 up: ## Builds the image and starts everything with docker compose: RabbitMQ, Redis, PostgreSQL, worker, cron
 	docker compose up --build --wait
+
+bench: test-servers ## Every figure beside its physical limit, in one run (docs/speed.md); QUICK=1 for three minutes, ONLY=queue,http for a part
+	cargo bench --package app --features bench --bench limits
 
 coverage: test-servers ## Runs all tests and writes what they cover to coverage/html/index.html
 	scripts/install-tools cargo-llvm-cov schemathesis

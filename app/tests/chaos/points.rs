@@ -70,7 +70,7 @@ pub(crate) const ELSEWHERE: [(&str, &str); 2] = [
         "bucket_drop",
         "one step with the seal in Redis; in the embedded file, only after the dedupe window of an hour",
     ),
-    ("offset_commit", "only a log is committed: Kafka"),
+    ("offset_commit", "only a log is committed: the tests of Kafka in app/tests/servers die there"),
 ];
 
 /// Arms each start of a process: the n-th start of one is always armed alike.

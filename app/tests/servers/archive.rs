@@ -72,15 +72,15 @@ fn purchase(number: u32) -> String {
     )
 }
 
-fn is_broken(number: u32) -> bool {
+pub(crate) fn is_broken(number: u32) -> bool {
     number % ONE_BROKEN_IN == 3
 }
 
-fn good_below(end: u32) -> u32 {
+pub(crate) fn good_below(end: u32) -> u32 {
     (0..end).map(|number| u32::from(!is_broken(number))).sum()
 }
 
-fn body(number: u32) -> String {
+pub(crate) fn body(number: u32) -> String {
     let good = purchase(number);
     if !is_broken(number) {
         return good;
@@ -92,6 +92,23 @@ fn body(number: u32) -> String {
         3 => good.replace("\"amount_cents\":", "\"amount_cents\":-1"),
         _ => good.replace("\"purchase_id\"", "\"user_id\""),
     }
+}
+
+/// A query over the purchases, and its answer where exactly the good ones below the number are there.
+pub(crate) fn purchase_sums(published: u32) -> (&'static str, String) {
+    let good = good(published);
+    let sum: u32 = good.iter().map(|number| amount(*number)).sum();
+    let sessions = good.iter().filter(|number| !number.is_multiple_of(3)).count();
+    let free = good.iter().filter(|number| amount(**number) == 0).count();
+    let expected = format!("{0}\t{0}\t{sum}\t{sum}\t{sessions}\t{free}\t{0}", good.len());
+    let query = "SELECT count(), uniqExact(purchase_id), sum(amount_cents), sum(amount), count(session_date), \
+                 countIf(amount_cents = 0), countIf(price_cents - discount_cents = amount_cents AND title = 'It\\'s \"yoga\"' \
+                 AND payment_method = 'card' AND payment_status = 'paid' AND currency = 'EUR') FROM archive_purchase";
+    (query, expected)
+}
+
+fn good(published: u32) -> Vec<u32> {
+    (0..published).filter(|number| !is_broken(*number)).collect()
 }
 
 #[test]
@@ -129,20 +146,13 @@ fn the_archive_holds_exactly_the_good_purchases_after_kills_on_both_sides() {
     bench.drain("last");
     assert_eq!(bench.system.depth("pulses.archive"), 0);
 
-    let good: Vec<u32> = (0..published).filter(|number| !is_broken(*number)).collect();
-    let sum: u32 = good.iter().map(|number| amount(*number)).sum();
-    let sessions = good.iter().filter(|number| !number.is_multiple_of(3)).count();
-    let free = good.iter().filter(|number| amount(**number) == 0).count();
-    let expected = format!("{0}\t{0}\t{sum}\t{sum}\t{sessions}\t{free}\t{0}", good.len());
-    let query = "SELECT count(), uniqExact(purchase_id), sum(amount_cents), sum(amount), count(session_date), \
-                 countIf(amount_cents = 0), countIf(price_cents - discount_cents = amount_cents AND title = 'It\\'s \"yoga\"' \
-                 AND payment_method = 'card' AND payment_status = 'paid' AND currency = 'EUR') FROM archive_purchase";
+    let (query, expected) = purchase_sums(published);
     assert_eq!(bench.clickhouse.query(query), expected);
     let trainers = bench.clickhouse.query(
         "SELECT trainer_id, sum(amount) FROM archive_purchase GROUP BY trainer_id ORDER BY toUInt32(substring(trainer_id, 3))",
     );
     let of = |trainer: u32| -> u32 {
-        good.iter().filter(|number| *number % 13 == trainer).map(|number| amount(*number)).sum()
+        good(published).into_iter().filter(|number| number % 13 == trainer).map(amount).sum()
     };
     let expected: Vec<_> = (0..13).map(|trainer| format!("t-{trainer}\t{}", of(trainer))).collect();
     assert_eq!(trainers, expected.join("\n"));

@@ -6,11 +6,14 @@
 #![cfg(feature = "servers")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod api;
 #[cfg(feature = "clickhouse")]
 mod archive;
 mod bad_input;
 mod crashes;
 mod event_counter;
+#[cfg(all(feature = "kafka", feature = "clickhouse"))]
+mod kafka;
 mod metrics;
 mod outages;
 mod publishing;

@@ -148,6 +148,8 @@ fn starter() -> mpsc::Sender<Job> {
     sender.clone()
 }
 pub mod clickhouse;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod postgres;
 pub mod promtool;
 pub mod rabbitmq;
