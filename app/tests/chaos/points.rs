@@ -66,11 +66,8 @@ const EMBEDDED: [Point; 20] = [
 ];
 /// Where no process of a round comes by, and what kills there instead.
 pub(crate) const ELSEWHERE: [(&str, &str); 2] = [
-    (
-        "bucket_drop",
-        "one step with the seal in Redis; in the embedded file, only after the dedupe window of an hour",
-    ),
-    ("offset_commit", "only a log is committed: the tests of Kafka in app/tests/servers die there"),
+    ("bucket_drop", "only after the dedupe window of an hour: a test of app/tests/embedded dies there"),
+    ("offset_commit", "only of a log: a test of app/tests/servers dies there, with Kafka"),
 ];
 
 /// Arms each start of a process: the n-th start of one is always armed alike.

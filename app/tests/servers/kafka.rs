@@ -105,14 +105,15 @@ fn pulses_without_ids_count_once_through_ten_kills_and_constant_rebalances() {
     assert_eq!(kafka.messages(DEAD), []);
 }
 
-/// The crash points of a log, which the chaos harness has none of.
+/// The crash point that the chaos harness does not come by.
 #[cfg(feature = "failpoints")]
 #[test]
 fn workers_that_die_while_they_commit_their_offsets_count_every_pulse_once() {
     let (system, kafka) = (System::start(), broker());
     let (brokers, log) = (kafka.brokers(), system.path("crash-points"));
     let (mut published, mut sums) = (0, BTreeMap::<String, (u64, u64)>::new());
-    for round in 0..6 {
+    // Each death costs the time in which the group notices it.
+    for passes in [0, 2] {
         let chunk = published..published + 600;
         published = chunk.end;
         let bodies = chunk.map(|number| {
@@ -122,19 +123,12 @@ fn workers_that_die_while_they_commit_their_offsets_count_every_pulse_once() {
             body.into_bytes()
         });
         kafka.produce(TOPIC, PARTITIONS, bodies);
-        let point = ["offset_commit", "ack_before", "ack_after"][round % 3];
-        let (armed, log) = (format!("{point}={round}*off->return"), log.to_str().unwrap());
-        let more = [("FAILPOINTS", armed.as_str()), ("PULSE_CRASH_LOG", log)];
+        let armed = format!("offset_commit={passes}*off->return");
+        let more = [("FAILPOINTS", armed.as_str()), ("PULSE_CRASH_LOG", log.to_str().unwrap())];
         let mut worker = system.spawn("dying", &["--worker"], &settings(&brokers, &more));
         assert_eq!(worker.exit_code(), None, "it dies by a signal: {}", worker.log());
     }
-    let mut deaths: Vec<String> =
-        std::fs::read_to_string(&log).unwrap().lines().map(str::to_owned).collect();
-    deaths.sort_unstable();
-    assert_eq!(
-        deaths,
-        ["ack_after", "ack_after", "ack_before", "ack_before", "offset_commit", "offset_commit"]
-    );
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "offset_commit\noffset_commit\n");
     let mut last = system.spawn("last", &["--worker", "--until-idle", "3s"], &settings(&brokers, &[]));
     assert_eq!(last.exit_code(), Some(0), "{}", last.log());
     system.run(&["flush"]);
