@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 const DISK_MEGABYTES: u32 = 400;
 /// How long a drain, a flush or an audit may take.
-const RUN_LIMIT: Duration = Duration::from_mins(1);
+const RUN_LIMIT: Duration = Duration::from_mins(2);
 
 /// Servers that live as long as the run.
 pub(crate) struct Arena {

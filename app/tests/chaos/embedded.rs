@@ -73,6 +73,10 @@ impl Site {
             ("API_PASSWORD", "chaos-chaos-chaos".to_owned()),
             ("FLUSH_SCHEDULE", "* * * * * *".to_owned()),
             ("PULSE_BATCH_SIZE", "20".to_owned()),
+            // What a killed service held comes again within the round, however often that happens to it.
+            ("INBOX_LEASE", "2s".to_owned()),
+            ("INBOX_POLL_INTERVAL", "100ms".to_owned()),
+            ("INBOX_ATTEMPTS_MAX", "1000".to_owned()),
             ("LOG_LEVEL", "info".to_owned()),
         ];
         settings.extend_from_slice(more);
