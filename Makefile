@@ -10,6 +10,7 @@ TOOLS := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/tools/bin
 export PATH := $(TOOLS):$(PATH)
 
 SERVERS := --features app/servers,infrastructure/servers,app/full,app/failpoints
+CHAOS := cargo test --package app --features servers,full,failpoints --test chaos --
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,13 +26,13 @@ test: test-servers ## Runs all tests, on real servers too
 	cargo test --workspace $(SERVERS)
 
 chaos: test-servers ## Kills everything at random and checks the books: ROUNDS=100 or KILLS=1000, SEED=7, FIRST=0
-	cargo test -p app $(SERVERS) --test chaos -- $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(KILLS),--kills $(KILLS)) \
-		$(if $(SEED),--seed $(SEED)) $(if $(FIRST),--first $(FIRST))
+	$(CHAOS) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(FIRST),--first $(FIRST))
 
 chaos-mutations: test-servers ## Breaks each rule of counting in turn, until the harness catches it
-	cargo test -p app $(SERVERS) --test chaos -- --mutations $(if $(SEED),--seed $(SEED))
+	$(CHAOS) --mutations $(if $(SEED),--seed $(SEED))
 
-check: check-files check-dependencies check-code ## Format, lints, docs, dependency arrows, licences, scripts, compose file
+check: check-files check-dependencies check-code ## Format, lints, docs, dependency arrows, licences, scripts, compose file, alert rules, manifests
 
 check-files:
 	cargo fmt --all --check
@@ -40,6 +41,9 @@ check-files:
 	scripts/check-failpoints
 	scripts/check-scripts
 	scripts/check-compose
+	scripts/check-links
+	scripts/check-observability
+	scripts/check-kubernetes
 
 check-dependencies:
 	scripts/install-tools cargo-deny cargo-machete

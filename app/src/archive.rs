@@ -2,17 +2,23 @@
 
 use crate::{
     cli::Modes,
-    service::{kafka_route, rabbitmq_route},
-    settings::{Fault, Faults, Settings, SourceKind, shown_url},
+    overview::archive_overview,
+    service::{kafka_route, rabbitmq_route, tell_metrics},
+    settings::{Fault, Faults, Kafka, Settings, SourceKind, shown_url},
 };
+use anyhow::Context;
 use application::{
     ingest::{ArchiveEvents, Limits, Route, Tally},
     open_log::SourceDecides,
     ports::EventArchive,
 };
+use infrastructure::{
+    metrics::{ArchiveMetricSources, Metrics},
+    rabbitmq::RabbitmqSettings,
+};
 use secrecy::SecretString;
 use std::sync::Arc;
-use tokio::select;
+use tokio::{select, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -25,7 +31,7 @@ const WITHOUT: &str = "leave the events unarchived: --worker counts them without
 /// # Errors
 /// [`Faults`] where a setting is lacking; otherwise why it could not go on.
 pub(crate) async fn run(modes: Modes, settings: &Settings, stop: CancellationToken) -> anyhow::Result<()> {
-    let (url, routes) = plan(settings)?;
+    let Plan { url, routes, broker, kafka } = plan(settings)?;
     let sources: Vec<&str> = routes.iter().map(|route| route.name.as_str()).collect();
     let archive_limits = settings.archive_limits();
     info!(
@@ -43,6 +49,13 @@ pub(crate) async fn run(modes: Modes, settings: &Settings, stop: CancellationTok
     };
     info!("ready");
     let tally = Arc::new(Tally::default());
+    let metrics = Metrics::of_archive(ArchiveMetricSources {
+        overview: archive_overview(NAME, Arc::clone(&archive), broker.as_ref(), kafka.as_ref()),
+        tally: Arc::clone(&tally),
+        version: env!("CARGO_PKG_VERSION"),
+    });
+    let (mut tasks, end) = (JoinSet::new(), stop.child_token());
+    tell_metrics(&settings.http, Arc::new(metrics), &end, &mut tasks).await?;
     let engine = ArchiveEvents {
         routes,
         archive,
@@ -52,6 +65,10 @@ pub(crate) async fn run(modes: Modes, settings: &Settings, stop: CancellationTok
         tally: Arc::clone(&tally),
     };
     let result = engine.run(stop).await;
+    end.cancel();
+    while let Some(ended) = tasks.join_next().await {
+        ended.context("a task of the program ended abnormally")??;
+    }
     let done = tally.snapshot();
     info!(
         messages = done.messages,
@@ -75,13 +92,23 @@ pub(crate) async fn migrate(settings: &Settings) -> anyhow::Result<Option<String
 }
 
 /// Where events go, and what they come from.
-fn plan(settings: &Settings) -> anyhow::Result<(&SecretString, Vec<Route>)> {
+struct Plan<'a> {
+    url: &'a SecretString,
+    routes: Vec<Route>,
+    /// The broker as the archive uses it, where it is among the sources.
+    broker: Option<RabbitmqSettings>,
+    /// The topic as the archive reads it, where it is among the sources.
+    kafka: Option<Kafka>,
+}
+
+fn plan(settings: &Settings) -> anyhow::Result<Plan<'_>> {
     if !cfg!(feature = "clickhouse") {
         let remedy =
             "app --archive needs ClickHouse, and this build has none: build it with `--features clickhouse`";
         return Err(Faults::from(Fault::new("CLICKHOUSE_URL", remedy)).into());
     }
     let (mut routes, mut lacking) = (Vec::new(), Vec::new());
+    let (mut used_broker, mut used_kafka) = (None, None);
     let url = settings.archive.url.as_ref();
     if url.is_none() {
         lacking.push(Fault::lacking("CLICKHOUSE_URL", CALLER, WITHOUT));
@@ -90,14 +117,16 @@ fn plan(settings: &Settings) -> anyhow::Result<(&SecretString, Vec<Route>)> {
     for kind in &settings.sources {
         let route = match kind {
             SourceKind::Rabbitmq => settings.archive_broker(CALLER, WITHOUT).map(|broker| {
-                Ok(Route {
-                    name: format!("rabbitmq {}", broker.queue),
-                    ..rabbitmq_route(&broker, decoder.clone())
-                })
+                let route = rabbitmq_route(&broker, decoder.clone());
+                let name = format!("rabbitmq {}", broker.queue);
+                used_broker = Some(broker);
+                Ok(Route { name, ..route })
             }),
             SourceKind::Kafka => settings.archive_kafka(CALLER, WITHOUT).map(|kafka| {
                 let route = kafka_route(&kafka, decoder.clone(), Arc::new(SourceDecides))?;
-                Ok(Route { name: format!("kafka {}", kafka.topic), ..route })
+                let name = format!("kafka {}", kafka.topic);
+                used_kafka = Some(kafka);
+                Ok(Route { name, ..route })
             }),
             SourceKind::Inbox => continue,
         };
@@ -116,7 +145,10 @@ fn plan(settings: &Settings) -> anyhow::Result<(&SecretString, Vec<Route>)> {
         warn!("the inbox is not archived: PULSE_SOURCES names it beside others");
     }
     match url {
-        Some(url) if lacking.is_empty() => Ok((url, routes.into_iter().collect::<anyhow::Result<_>>()?)),
+        Some(url) if lacking.is_empty() => {
+            let routes = routes.into_iter().collect::<anyhow::Result<_>>()?;
+            Ok(Plan { url, routes, broker: used_broker, kafka: used_kafka })
+        }
         _ => Err(Faults(lacking).into()),
     }
 }
@@ -124,7 +156,6 @@ fn plan(settings: &Settings) -> anyhow::Result<(&SecretString, Vec<Route>)> {
 /// Opens the archive with its tables up to date, waiting for it where it is away.
 #[cfg(feature = "clickhouse")]
 async fn open(url: &SecretString, settings: &Settings) -> anyhow::Result<Arc<dyn EventArchive>> {
-    use anyhow::Context;
     use application::retry::Dependency;
 
     let archive = infrastructure::clickhouse::ClickhouseArchive::new(url)?;

@@ -25,10 +25,15 @@ use infrastructure::{
     sqlite::{EmbeddedSettings, EmbeddedStore, ServiceLock},
 };
 use std::{path::Path, sync::Arc, time::Duration};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    select,
+    time::{Instant, sleep, timeout},
+};
 
 /// How long a command that is not a mode waits for servers that are away.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How often it is looked whether they are.
+const AWAY_CHECK: Duration = Duration::from_millis(100);
 /// Connections to PostgreSQL for all work but questions: the flush, the marks, the inbox in and out, keys and probes.
 const LEDGER_CONNECTIONS: u32 = 8;
 
@@ -267,7 +272,52 @@ where
 {
     match timeout(PATIENCE, work).await {
         Ok(result) => result.map_err(Into::into),
-        Err(_) => Err(anyhow::anyhow!("a server was away for more than {} s", PATIENCE.as_secs()))
-            .context("nothing is lost: repeat the command when it is back"),
+        Err(_) => Err(away_for_too_long()),
+    }
+}
+
+/// Bounds how long a dependency may be away meanwhile, and not how long the work takes.
+pub(crate) async fn while_there<T>(
+    dependency: &Dependency,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    select! {
+        result = work => result,
+        () = away_for(PATIENCE, dependency) => Err(away_for_too_long()),
+    }
+}
+
+/// Returns when the dependency has been away for so long without a break.
+async fn away_for(limit: Duration, dependency: &Dependency) {
+    let mut there = Instant::now();
+    while there.elapsed() < limit {
+        sleep(limit.min(AWAY_CHECK)).await;
+        if !dependency.is_away() {
+            there = Instant::now();
+        }
+    }
+}
+
+fn away_for_too_long() -> anyhow::Error {
+    anyhow::anyhow!("a server was away for more than {} s", PATIENCE.as_secs())
+        .context("nothing is lost: repeat the command when it is back")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_an_absence_without_a_break_is_too_long() {
+        let limit = Duration::from_millis(300);
+        let dependency = Dependency::new("test");
+        let there = timeout(3 * limit, away_for(limit, &dependency));
+        assert!(there.await.is_err(), "it was never away");
+
+        let away = dependency.hold(|| async { Err::<(), _>(PortError::transient("ask", "away")) });
+        select! {
+            _ = away => panic!("it never succeeds"),
+            gone = timeout(10 * limit, away_for(limit, &dependency)) => assert!(gone.is_ok(), "it is away"),
+        }
     }
 }

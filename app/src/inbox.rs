@@ -10,7 +10,7 @@ use crate::{
 };
 use anyhow::Context;
 use application::{
-    ports::{Inbox, InboxEntry, InboxFilter, InboxStatus, Retried},
+    ports::{Inbox, InboxEntry, InboxFilter, InboxStatus, PortError, Retried},
     retry::Dependency,
 };
 use comfy_table::{Table, presets};
@@ -156,23 +156,36 @@ pub(crate) async fn remove_done_hourly(
     let work = async {
         loop {
             ticks.tick().await;
-            let before = earlier(clock::now(), retention);
-            let mut removed = 0;
-            loop {
-                match dependency.hold(|| inbox.remove_done(before)).await? {
-                    0 => break,
-                    some => removed += some,
-                }
-            }
-            if removed > 0 {
-                info!(removed, "old events of the inbox were removed");
-            }
+            remove_done(&inbox, retention, &dependency).await?;
         }
     };
     select! {
         () = stop.cancelled() => Ok(()),
         failed = work => failed,
     }
+}
+
+/// Removes what was done long enough ago.
+///
+/// # Errors
+/// As [`remove_done_hourly`].
+pub(crate) async fn remove_done(
+    inbox: &StoredInbox,
+    retention: Duration,
+    dependency: &Dependency,
+) -> Result<(), PortError> {
+    let before = earlier(clock::now(), retention);
+    let mut removed = 0;
+    loop {
+        match dependency.hold(|| inbox.remove_done(before)).await? {
+            0 => break,
+            some => removed += some,
+        }
+    }
+    if removed > 0 {
+        info!(removed, "old events of the inbox were removed");
+    }
+    Ok(())
 }
 
 fn earlier(time: Timestamp, by: Duration) -> Timestamp {

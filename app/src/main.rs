@@ -21,7 +21,7 @@ mod signals;
 mod usage;
 
 use application::{flush_usage::FlushSummary, retry::Dependency};
-use backends::{Backends, patiently};
+use backends::{Backends, patiently, while_there};
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use cli::{Cli, Command, Modes};
 use settings::{Environment, Faults, Settings};
@@ -111,10 +111,18 @@ async fn or_stopped<T>(
 
 async fn flush(settings: &Settings) -> anyhow::Result<()> {
     let stores = settings.stores_or_embedded("app flush", "set neither, to flush the embedded file")?;
-    let FlushSummary { rows, pulses, .. } = patiently(async {
+    let backends = patiently(async {
         let backends = Backends::open_held(&stores, &settings.counting).await?;
         backends.check_shard_count().await?;
-        backends.flush().await
+        anyhow::Ok(backends)
+    })
+    .await?;
+    let FlushSummary { rows, pulses, .. } = while_there(&backends.dependency, async {
+        let flushed = backends.flush().await?;
+        if let Some(inbox) = &backends.books.inbox {
+            inbox::remove_done(inbox, settings.inbox.retention, &backends.dependency).await?;
+        }
+        Ok(flushed)
     })
     .await?;
     writeln!(io::stdout(), "flushed {pulses} pulses into {rows} hourly totals")?;

@@ -1,9 +1,9 @@
 //! What the dashboard and the metrics look at.
 
-use crate::backends::Backends;
+use crate::{backends::Backends, settings::Kafka};
 use application::{
-    overview::GatherOverview,
-    ports::{Backlog, Inbox, PortError, RefusedPulses},
+    overview::{GatherArchive, GatherOverview},
+    ports::{Backlog, EventArchive, Inbox, PortError, RefusedPulses},
 };
 use async_trait::async_trait;
 use infrastructure::rabbitmq::{RabbitmqObserver, RabbitmqSettings};
@@ -13,7 +13,11 @@ use std::{sync::Arc, time::Duration};
 const PART_LIMIT: Duration = Duration::from_secs(2);
 
 /// A look at these stores, and at the broker where there is one.
-pub(crate) fn overview(backends: &Backends, broker: Option<&RabbitmqSettings>) -> GatherOverview {
+pub(crate) fn overview(
+    backends: &Backends,
+    broker: Option<&RabbitmqSettings>,
+    kafka: Option<&Kafka>,
+) -> GatherOverview {
     let mut backlogs: Vec<(String, Arc<dyn Backlog>)> = Vec::new();
     if let Some(inbox) = &backends.books.inbox {
         backlogs.push(("inbox".to_owned(), Arc::new(InboxBacklog(Arc::clone(inbox) as _))));
@@ -27,6 +31,9 @@ pub(crate) fn overview(backends: &Backends, broker: Option<&RabbitmqSettings>) -
         backlogs.push(("rabbitmq".to_owned(), Arc::clone(&observer) as _));
         refused.push((format!("rabbitmq {}", broker.dead_letter_queue), observer));
     }
+    if let Some(backlog) = kafka.and_then(kafka_backlog) {
+        backlogs.push(("kafka".to_owned(), backlog));
+    }
     GatherOverview {
         accumulator: backends.sink_name.to_owned(),
         ledger: "ledger".to_owned(),
@@ -38,6 +45,39 @@ pub(crate) fn overview(backends: &Backends, broker: Option<&RabbitmqSettings>) -
         refused,
         part_limit: PART_LIMIT,
     }
+}
+
+/// A look at the archive, and at its broker where it has one.
+pub(crate) fn archive_overview(
+    name: &str,
+    archive: Arc<dyn EventArchive>,
+    broker: Option<&RabbitmqSettings>,
+    kafka: Option<&Kafka>,
+) -> GatherArchive {
+    let mut backlogs: Vec<(String, Arc<dyn Backlog>)> = Vec::new();
+    let mut refused: Vec<(String, Arc<dyn RefusedPulses>)> = Vec::new();
+    if let Some(broker) = broker {
+        let observer = Arc::new(RabbitmqObserver::new(broker.clone()));
+        backlogs.push((format!("rabbitmq {}", broker.queue), Arc::clone(&observer) as _));
+        refused.push((format!("rabbitmq {}", broker.dead_letter_queue), observer));
+    }
+    if let Some((kafka, backlog)) = kafka.and_then(|kafka| Some((kafka, kafka_backlog(kafka)?))) {
+        backlogs.push((format!("kafka {}", kafka.topic), backlog));
+    }
+    GatherArchive { name: name.to_owned(), archive, backlogs, refused, part_limit: PART_LIMIT }
+}
+
+#[cfg(feature = "kafka")]
+#[expect(clippy::unnecessary_wraps, reason = "other builds have none")]
+fn kafka_backlog(kafka: &Kafka) -> Option<Arc<dyn Backlog>> {
+    use infrastructure::kafka::{KafkaObserver, KafkaSettings};
+    let Kafka { brokers, topic, group, dead_letter_topic } = kafka.clone();
+    Some(Arc::new(KafkaObserver::new(KafkaSettings { brokers, topic, group, dead_letter_topic })))
+}
+
+#[cfg(not(feature = "kafka"))]
+const fn kafka_backlog(_: &Kafka) -> Option<Arc<dyn Backlog>> {
+    None
 }
 
 /// What waits in the inbox.

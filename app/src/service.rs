@@ -6,7 +6,7 @@ use crate::{
     cli::Modes,
     clock, inbox,
     overview::overview,
-    settings::{Faults, Kafka, Settings, SourceKind, Stores, shown_url},
+    settings::{Accumulator, Faults, Http, Kafka, Settings, SourceKind, Stores, shown_url},
 };
 use anyhow::Context;
 use application::{
@@ -55,24 +55,21 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
     let mut tasks = JoinSet::new();
     let tally = Arc::new(Tally::default());
     let broker = settings.rabbitmq().filter(|_| settings.sources.contains(&SourceKind::Rabbitmq));
-    let overview = overview(&backends, broker);
+    let overview = overview(&backends, broker, settings.kafka_source());
     let (marks, removal) = (Arc::new(Dependency::new("ledger")), Arc::new(Dependency::new("inbox")));
     let metrics = Arc::new(Metrics::new(MetricSources {
         overview: overview.clone(),
         tally: plan.works.then(|| Arc::clone(&tally)),
         flushes: plan.flushes.then(|| Arc::clone(&backends.flushes)),
         dependencies: [&backends.dependency, &marks, &removal].map(Arc::clone).into(),
+        redis_at_risk: match &plan.stores.accumulator {
+            Accumulator::Redis(redis) => Some(!redis.strict),
+            Accumulator::Embedded(_) => None,
+        },
         version: env!("CARGO_PKG_VERSION"),
         now: clock::now,
     }));
-    if let Some(addr) = settings.http.metrics_addr {
-        let listener = bind(addr).await.context("METRICS_ADDR")?;
-        let (metrics, limits, stop) = (Arc::clone(&metrics), settings.http.limits, stop.clone());
-        tasks.spawn(async move {
-            serve_metrics(listener, metrics, limits, stop).await;
-            Ok(())
-        });
-    }
+    tell_metrics(&settings.http, Arc::clone(&metrics), &stop, &mut tasks).await?;
     if plan.serves {
         let credentials = match (plan.credentials, &backends.books.file) {
             (None, Some(file)) => api::own_credentials(&settings, file).await?,
@@ -113,6 +110,23 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
         service.report_last_marks(accumulator).await;
     }
     result
+}
+
+/// Answers on `METRICS_ADDR` until `stop`, where that is set.
+pub(crate) async fn tell_metrics(
+    http: &Http,
+    metrics: Arc<Metrics>,
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let Some(addr) = http.metrics_addr else { return Ok(()) };
+    let listener = bind(addr).await.context("METRICS_ADDR")?;
+    let (limits, stop) = (http.limits, stop.clone());
+    tasks.spawn(async move {
+        serve_metrics(listener, metrics, limits, stop).await;
+        Ok(())
+    });
+    Ok(())
 }
 
 /// Opens the stores, and for a worker the shards of its accumulator too.

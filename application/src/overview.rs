@@ -1,8 +1,10 @@
 //! What an operator wants to see in one look: gathered from all parts at once, within a bounded time, and shown as far
 //! as the parts answer.
 
+mod archive;
 mod rates;
 
+pub use archive::{ArchiveOverview, GatherArchive};
 pub use rates::{RateWindow, Rates};
 
 use crate::ports::{
@@ -88,22 +90,14 @@ pub struct Counting {
 impl GatherOverview {
     /// Asks all parts at the same time; returns within the limit of a part.
     pub async fn run(&self) -> Overview {
-        let counting = self.part(&self.accumulator, self.counting());
-        let flushes = self.part(&self.ledger, self.queries.flushes(FLUSHES));
-        let waiting = self.backlogs.iter().map(|(name, backlog)| self.part(name, backlog.waiting()));
-        let rejected = self.refused.iter().map(|(name, refused)| self.part(name, refused.count()));
+        let limit = self.part_limit;
+        let counting = part(limit, &self.accumulator, self.counting());
+        let flushes = part(limit, &self.ledger, self.queries.flushes(FLUSHES));
+        let waiting = self.backlogs.iter().map(|(name, backlog)| part(limit, name, backlog.waiting()));
+        let rejected = self.refused.iter().map(|(name, refused)| part(limit, name, refused.count()));
         let (counting, flushes, waiting, rejected) =
             tokio::join!(counting, flushes, join_all(waiting), join_all(rejected));
         Overview { counting, flushes, waiting, rejected }
-    }
-
-    async fn part<T>(&self, name: &str, answer: impl Future<Output = Result<T, PortError>>) -> Named<T> {
-        let limit = self.part_limit;
-        let answer = match timeout(limit, answer).await {
-            Ok(answer) => answer.map_err(|error| Unavailable(error.to_string())),
-            Err(_) => Err(Unavailable(format!("no answer within {limit:?}"))),
-        };
-        Named { name: name.to_owned(), answer }
     }
 
     async fn counting(&self) -> Result<Counting, PortError> {
@@ -154,18 +148,9 @@ impl Overview {
     /// Each part that answers for something else than itself, and why it does not answer: the health of what the
     /// service depends on. What answers for several things is named once, and is well only where it answers for all.
     pub fn health(&self) -> impl Iterator<Item = (&str, Option<&Unavailable>)> {
-        let counting = (self.counting.name.as_str(), self.counting.answer.as_ref().err());
-        let flushes = (self.flushes.name.as_str(), self.flushes.answer.as_ref().err());
         let others = self.waiting.iter().chain(&self.rejected);
-        let others = others.map(|part| (part.name.as_str(), part.answer.as_ref().err()));
-        let mut health: Vec<(&str, Option<&Unavailable>)> = Vec::new();
-        for (name, fault) in [counting, flushes].into_iter().chain(others) {
-            match health.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, known)) => *known = known.or(fault),
-                None => health.push((name, fault)),
-            }
-        }
-        health.into_iter()
+        let stores = [self.counting.health(), self.flushes.health()];
+        health(stores.into_iter().chain(others.map(Named::health)))
     }
 
     /// How many letters all places hold together; `None` where one of them does not answer.
@@ -179,6 +164,38 @@ impl Overview {
     pub fn waiting_total(&self) -> Option<u64> {
         total(&self.waiting)
     }
+}
+
+impl<T> Named<T> {
+    fn health(&self) -> (&str, Option<&Unavailable>) {
+        (&self.name, self.answer.as_ref().err())
+    }
+}
+
+async fn part<T>(
+    limit: Duration,
+    name: &str,
+    answer: impl Future<Output = Result<T, PortError>>,
+) -> Named<T> {
+    let answer = match timeout(limit, answer).await {
+        Ok(answer) => answer.map_err(|error| Unavailable(error.to_string())),
+        Err(_) => Err(Unavailable(format!("no answer within {limit:?}"))),
+    };
+    Named { name: name.to_owned(), answer }
+}
+
+/// Each name once, with its first fault.
+fn health<'a>(
+    parts: impl Iterator<Item = (&'a str, Option<&'a Unavailable>)>,
+) -> impl Iterator<Item = (&'a str, Option<&'a Unavailable>)> {
+    let mut health: Vec<(&str, Option<&Unavailable>)> = Vec::new();
+    for (name, fault) in parts {
+        match health.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = known.or(fault),
+            None => health.push((name, fault)),
+        }
+    }
+    health.into_iter()
 }
 
 fn total(parts: &[Named<u64>]) -> Option<u64> {

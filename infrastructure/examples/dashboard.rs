@@ -156,6 +156,7 @@ async fn main() -> Result<()> {
             tally: None,
             flushes: None,
             dependencies: Vec::new(),
+            redis_at_risk: None,
             version: "1",
             now,
         })),

@@ -10,6 +10,8 @@ mod contract;
 mod counting;
 #[path = "kafka/faults.rs"]
 mod faults;
+#[path = "kafka/observing.rs"]
+mod observing;
 #[path = "kafka/publishing.rs"]
 mod publishing;
 

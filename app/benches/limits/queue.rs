@@ -76,8 +76,8 @@ impl Broker {
     pub(crate) fn start(bench: &Bench) -> Self {
         let broker = Self { rabbitmq: RabbitmqServer::start(), postgres: PostgresServer::start() };
         // Once, so that the queue is there.
-        let settings = broker.settings(&Stores::new(bench, &broker.postgres));
-        bench.run(&["--worker", "--until-idle", "500ms"], &settings);
+        let stores = Stores::new(bench, &broker.postgres);
+        bench.run(&["--worker", "--until-idle", "500ms"], &broker.settings(&stores));
         broker
     }
 

@@ -248,6 +248,11 @@ impl Settings {
         self.kafka.as_ref().ok_or_else(|| Fault::lacking("KAFKA_BROKERS", caller, instead))
     }
 
+    /// The topic, where it is among the sources.
+    pub(crate) fn kafka_source(&self) -> Option<&Kafka> {
+        self.kafka.as_ref().filter(|_| self.sources.contains(&SourceKind::Kafka))
+    }
+
     /// What to make of messages whose pulses go to this ledger.
     pub(crate) fn decoder(&self, ledger: &Ledger) -> Decoder {
         Decoder {

@@ -11,7 +11,8 @@ pub(crate) fn markdown() -> String {
         "# Settings\n\n\
          Environment variables, or lines of `.env` in the working directory; the environment wins, a flag wins over \
          both. An empty value counts as not set. Durations are a number with a unit: `5ms`, `30s`, `48h`, `35d`. \
-         All settings are checked at the start, and all faults are listed at once.\n",
+         All settings are checked at the start, and all faults are listed at once. This page is made by `app \
+         settings`.\n",
     );
     for (group, definitions) in GROUPS {
         let _ = write!(text, "\n## {group}\n");
@@ -24,11 +25,23 @@ pub(crate) fn markdown() -> String {
             let _ = write!(
                 text,
                 "\n### `{}`\n\n{}\n\nMust be {}; {default}{secret}.\n",
-                definition.name, definition.doc, definition.allowed
+                definition.name,
+                definition.doc,
+                with_code(definition.allowed)
             );
         }
     }
     text
+}
+
+/// Patterns of URLs as code, so that nothing takes them for links.
+fn with_code(allowed: &str) -> String {
+    let word = |word: &str| {
+        let pattern = word.trim_end_matches(',');
+        let rest = &word[pattern.len()..];
+        if pattern.contains("://") { format!("`{pattern}`{rest}") } else { word.to_owned() }
+    };
+    allowed.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// The file to copy to `.env`: every setting with its default, commented out.

@@ -272,8 +272,14 @@ fn the_example_file_is_in_step_with_the_table() {
 }
 
 #[test]
-fn the_reference_names_every_setting() {
+fn the_reference_in_the_docs_is_in_step_with_the_table() {
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/settings.md");
     let reference = markdown();
+    assert_eq!(
+        fs::read_to_string(shipped).unwrap_or_default(),
+        reference,
+        "make it anew: cargo run -p app -- settings > docs/settings.md"
+    );
     for definition in definitions() {
         assert!(reference.contains(&format!("### `{}`", definition.name)));
     }

@@ -1,7 +1,10 @@
 //! Purchases from RabbitMQ to ClickHouse, with every process killed on the way.
 
-use crate::system::{App, System};
-use infrastructure::test_servers::clickhouse::ClickhouseServer;
+use crate::{
+    metrics::{LIMIT, get},
+    system::{App, System, wait_until},
+};
+use infrastructure::test_servers::{clickhouse::ClickhouseServer, free_port, promtool::assert_clean};
 use std::{
     collections::BTreeSet,
     thread,
@@ -162,6 +165,42 @@ fn the_archive_holds_exactly_the_good_purchases_after_kills_on_both_sides() {
         bench.system.dead_letters().into_iter().map(|letter| letter.body).collect();
     let broken = (0..published).filter(|number| is_broken(*number));
     assert!(letters == broken.map(|number| body(number).into_bytes()).collect(), "{} letters", letters.len());
+}
+
+#[test]
+fn the_archive_tells_what_it_keeps_and_that_it_is_not_ready_without_clickhouse() {
+    let mut bench = Bench::start();
+    let (port, addr) = (free_port(), |port: u16| format!("127.0.0.1:{port}"));
+    let settings = [
+        ("CLICKHOUSE_URL", bench.url.as_str()),
+        ("PULSE_FORMAT", "purchase"),
+        ("RABBITMQ_EXCHANGE", EXCHANGE),
+        ("METRICS_ADDR", &addr(port)),
+    ];
+    let mut app = bench.system.spawn("told", &["--archive"], &settings);
+    let messages: Vec<_> =
+        (0..100).map(|number| ("purchase".to_owned(), body(number).into_bytes())).collect();
+    bench.system.publish_to(EXCHANGE, &messages);
+    let good = format!("pulse_archive_events_total {}\n", good_below(100));
+    wait_until("the good ones are told", LIMIT, || get(port, "/metrics").1.contains(&good));
+    wait_until("nothing waits", LIMIT, || {
+        let told = get(port, "/metrics").1;
+        told.contains("pulse_backlog_messages{source=\"rabbitmq pulses.archive\"} 0\n")
+            && told.contains("pulse_dead_letters_messages{place=\"rabbitmq pulses.dead\"} 5\n")
+    });
+    assert_clean(&get(port, "/metrics").1);
+    assert_eq!(get(port, "/healthz").0, 200);
+    let (status, ready) = get(port, "/readyz");
+    assert_eq!(status, 200, "{ready}");
+
+    bench.clickhouse.kill();
+    wait_until("it is not ready", LIMIT, || {
+        let (status, ready) = get(port, "/readyz");
+        status == 503 && ready.contains(r#"{"name":"clickhouse","state":"down"}"#)
+    });
+    assert_eq!(get(port, "/healthz").0, 200, "it is alive all the same");
+    app.process.signal("TERM");
+    assert_eq!(app.exit_code(), Some(0), "{}", app.log());
 }
 
 #[test]

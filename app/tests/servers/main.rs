@@ -17,6 +17,7 @@ mod kafka;
 mod metrics;
 mod outages;
 mod publishing;
+mod quorum;
 mod stopping;
 mod system;
 mod totals;

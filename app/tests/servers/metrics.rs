@@ -8,16 +8,22 @@ use std::{
     time::Duration,
 };
 
-const LIMIT: Duration = Duration::from_mins(1);
+pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
-/// The metrics on this port; nothing while nobody listens.
-fn scrape(port: u16) -> String {
+/// The status and the text of an answer on this port; zero and nothing while nobody listens.
+pub(crate) fn get(port: u16, path: &str) -> (u16, String) {
     let mut answer = String::new();
     if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
-        let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        let _ = stream.write_all(request.as_bytes());
         let _ = stream.read_to_string(&mut answer);
     }
-    answer.split_once("\r\n\r\n").map(|(_, text)| text.to_owned()).unwrap_or_default()
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    (status, answer.split_once("\r\n\r\n").map(|(_, text)| text.to_owned()).unwrap_or_default())
+}
+
+fn scrape(port: u16) -> String {
+    get(port, "/metrics").1
 }
 
 fn value(text: &str, name: &str) -> Option<u64> {
@@ -57,6 +63,10 @@ fn a_worker_and_a_cron_tell_what_they_do_and_what_is_away() {
     assert!(value(&flushed, "pulse_flushed_rows_total").is_some_and(|rows| rows > 0), "{flushed}");
     assert_clean(&told);
     assert_clean(&flushed);
+    for port in [worker_port, cron_port] {
+        let ready = get(port, "/readyz");
+        assert_eq!((get(port, "/healthz").0, ready.0), (200, 200), "{}", ready.1);
+    }
 
     system.redis.kill();
     system.run(&["populate", "--to", "rabbitmq", "--total-messages", "10"]);
@@ -66,6 +76,9 @@ fn a_worker_and_a_cron_tell_what_they_do_and_what_is_away() {
             && value(&text, "pulse_dependency_retries_total{dependency=\"redis\"}") > Some(0)
             && !text.contains("pulse_pending_pulses")
     });
+    let (status, ready) = get(worker_port, "/readyz");
+    assert!(status == 503 && ready.contains(r#"{"name":"redis","state":"down"}"#), "{status} {ready}");
+    assert_eq!(get(worker_port, "/healthz").0, 200, "it is alive all the same");
     for app in [&mut worker, &mut cron] {
         app.process.signal("KILL");
         app.process.wait();

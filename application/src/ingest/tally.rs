@@ -8,7 +8,7 @@ use crate::{
 };
 use domain::Reason;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -59,6 +59,8 @@ pub struct TallySnapshot {
     pub apply_micros: HistogramSnapshot,
     /// How many calls were made again, by the name of what was away.
     pub retries: BTreeMap<String, u64>,
+    /// What is away: a call to it has failed and is about to be made again.
+    pub away: BTreeSet<String>,
 }
 
 impl TallySnapshot {
@@ -92,9 +94,12 @@ impl Tally {
     /// Never: no holder of its locks can panic.
     #[must_use]
     pub fn snapshot(&self) -> TallySnapshot {
-        let mut retries = BTreeMap::new();
+        let (mut retries, mut away) = (BTreeMap::new(), BTreeSet::new());
         for dependency in self.dependencies.lock().expect("no holder of this lock can panic").iter() {
             *retries.entry(dependency.name().to_owned()).or_default() += dependency.retries();
+            if dependency.is_away() {
+                away.insert(dependency.name().to_owned());
+            }
         }
         TallySnapshot {
             messages: self.messages.load(Ordering::Relaxed),
@@ -105,6 +110,7 @@ impl Tally {
             batch_sizes: self.batch_sizes.snapshot(),
             apply_micros: self.apply_micros.snapshot(),
             retries,
+            away,
         }
     }
 

@@ -31,4 +31,7 @@ pub trait EventArchive: Send + Sync + 'static {
     /// Idempotent by the keys of the events: one that is kept already changes no answer, whatever batch it comes in. Of
     /// copies the one that was received first is kept. A transient error says nothing about the effect: repeat the batch.
     async fn keep(&self, events: &[ArchivedEvent<'_>]) -> Result<(), PortError>;
+
+    /// Whether it answers, and has what it keeps events in. Changes nothing.
+    async fn check(&self) -> Result<(), PortError>;
 }

@@ -53,6 +53,11 @@ impl EventArchive for ClickhouseArchive {
         }
         insert.end().await.map_err(error)
     }
+
+    async fn check(&self) -> Result<(), PortError> {
+        let table = self.client.query("SELECT count() FROM events WHERE 0");
+        within("ask ClickHouse for its table", table.fetch_one::<u64>()).await.map(|_| ())
+    }
 }
 
 /// The same for the same events in the same order, and for no others.

@@ -32,7 +32,7 @@ pub(super) struct Ready {
 /// How one part is.
 #[derive(Serialize, ToSchema)]
 pub(super) struct DependencyState {
-    name: &'static str,
+    name: String,
     /// `up`, `down`, or `stuck` where accepted events that are due wait for a minute and none was done in it.
     state: &'static str,
 }
@@ -68,20 +68,32 @@ pub(super) async fn ready(State(state): State<HttpState>) -> (StatusCode, Json<R
         answer(ports.intake.check()),
         answer(ports.inbox.depth()),
     );
-    let up = |is_up: bool| if is_up { "up" } else { "down" };
     let now = (ports.now)();
     let long_ago = |moment: Timestamp| now.seconds() - moment.seconds() > WAIT_LIMIT_SECONDS;
     let inbox = match inbox {
         // A backlog that somebody works at is none of a broken service.
-        Some(depth) if depth.oldest.is_some_and(long_ago) && depth.last_done.is_none_or(long_ago) => "stuck",
-        inbox => up(inbox.is_some()),
+        Some(depth) if depth.oldest.is_some_and(long_ago) && depth.last_done.is_none_or(long_ago) => {
+            DependencyState { name: "inbox".to_owned(), state: "stuck" }
+        }
+        inbox => DependencyState::up("inbox", inbox.is_some()),
     };
-    let dependencies = vec![
-        DependencyState { name: "ledger", state: up(ledger.is_some()) },
-        DependencyState { name: "accumulator", state: up(accumulator.is_some()) },
-        DependencyState { name: "intake", state: up(intake.is_some()) },
-        DependencyState { name: "inbox", state: inbox },
-    ];
+    told(vec![
+        DependencyState::up("ledger", ledger.is_some()),
+        DependencyState::up("accumulator", accumulator.is_some()),
+        DependencyState::up("intake", intake.is_some()),
+        inbox,
+    ])
+}
+
+impl DependencyState {
+    /// A part that answers, or does not.
+    pub(super) fn up(name: impl Into<String>, is_up: bool) -> Self {
+        Self { name: name.into(), state: if is_up { "up" } else { "down" } }
+    }
+}
+
+/// The answer: 503 where a part is not up.
+pub(super) fn told(dependencies: Vec<DependencyState>) -> (StatusCode, Json<Ready>) {
     let ready = dependencies.iter().all(|dependency| dependency.state == "up");
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Ready { ready, dependencies }))

@@ -1,11 +1,15 @@
-//! `/metrics`: what Prometheus asks for, beside the API or on a listener of its own.
+//! `/metrics`: what Prometheus asks for, beside the API or on a listener of its own, where health is told too.
 
-use super::{HttpState, Problem, problem::ProblemDetails};
+use super::{
+    HttpState, Problem,
+    health::{self, DependencyState, Ready},
+    problem::ProblemDetails,
+};
 use crate::metrics::{MEDIA_TYPE, Metrics};
 use axum::{
-    Router,
+    Json, Router,
     extract::State,
-    http::{HeaderName, header},
+    http::{HeaderName, StatusCode, header},
     routing::get,
 };
 use std::sync::Arc;
@@ -32,11 +36,18 @@ pub(super) fn router(metrics: Arc<Metrics>) -> Router {
     let own = async |State(metrics): State<Arc<Metrics>>| answer(&metrics).await;
     Router::new()
         .route("/metrics", get(own))
-        .fallback(async || Problem::not_found("there is nothing but /metrics here"))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(ready))
+        .fallback(async || Problem::not_found("there is nothing but /metrics, /healthz and /readyz here"))
         .with_state(metrics)
 }
 
+/// Whether every dependency of this process answers, and none of its calls is being made again.
+async fn ready(State(metrics): State<Arc<Metrics>>) -> Result<(StatusCode, Json<Ready>), Problem> {
+    let dependencies = metrics.dependencies().await?;
+    Ok(health::told(dependencies.into_iter().map(|(name, up)| DependencyState::up(name, up)).collect()))
+}
+
 async fn answer(metrics: &Metrics) -> Answer {
-    let text = metrics.text().await?;
-    Ok(([(header::CONTENT_TYPE, MEDIA_TYPE)], text.to_string()))
+    Ok(([(header::CONTENT_TYPE, MEDIA_TYPE)], metrics.text().await?))
 }

@@ -47,7 +47,7 @@ pub async fn serve(listener: TcpListener, state: HttpState, stop: CancellationTo
     });
 }
 
-/// Answers requests for `/metrics`, and no others, until `stop`; then ends as [`serve`] does.
+/// Answers requests for `/metrics`, `/healthz` and `/readyz`, and no others, until `stop`; then ends as [`serve`] does.
 pub async fn serve_metrics(
     listener: TcpListener,
     metrics: Arc<Metrics>,

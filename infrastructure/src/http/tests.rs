@@ -83,6 +83,7 @@ fn metrics() -> Arc<Metrics> {
         tally: None,
         flushes: None,
         dependencies: Vec::new(),
+        redis_at_risk: None,
         version: "1",
         now: || NOW,
     }))

@@ -7,6 +7,7 @@
 //! - `source`: takes messages and commits what is settled (`PulseSource`).
 //! - `consumer`: the consumer and the thread that polls it; `assignment`: which partitions it reads, and from where on.
 //! - `dead_letters`: what was refused (`DeadLetters`); `publisher`: messages for the topic.
+//! - `observer`: how far the group is behind (`Backlog`).
 //! - `envelope`: what a message says about itself; `error`: what is worth trying again.
 
 mod assignment;
@@ -14,10 +15,12 @@ mod consumer;
 mod dead_letters;
 mod envelope;
 mod error;
+mod observer;
 mod publisher;
 mod source;
 
 pub use dead_letters::{KafkaDeadLetters, header};
+pub use observer::KafkaObserver;
 pub use publisher::{KafkaMessage, KafkaPublisher};
 pub use source::KafkaSource;
 

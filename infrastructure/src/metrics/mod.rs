@@ -2,6 +2,7 @@
 //!
 //! Every name is explained in `docs/telemetry.md`; a test compares the two.
 
+mod archive;
 mod families;
 #[cfg(test)]
 mod tests;
@@ -9,13 +10,18 @@ mod tests;
 use application::{
     flush_tally::{FlushTally, FlushTallySnapshot},
     ingest::{Tally, TallySnapshot},
-    overview::{GatherOverview, Named, Overview},
+    overview::{GatherOverview, Named, Overview, Unavailable},
     ports::PortError,
     retry::Dependency,
 };
+pub use archive::ArchiveMetricSources;
 use domain::{Reason, Timestamp};
 use families::{Families, Sample};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{sync::Mutex, time::Instant};
 
 /// The media type of the answer.
@@ -25,10 +31,22 @@ const GOOD_FOR: Duration = Duration::from_secs(1);
 const MICROS_PER_SECOND: u64 = 1_000_000;
 const MILLIS_PER_SECOND: u64 = 1_000;
 
-/// The metrics of a process.
+/// The metrics of a process, and the health of what it depends on.
 pub struct Metrics {
-    sources: MetricSources,
-    last: Mutex<Option<(Instant, Arc<str>)>>,
+    process: Process,
+    last: Mutex<Option<(Instant, Arc<Answer>)>>,
+}
+
+enum Process {
+    Counting(MetricSources),
+    Archiving(ArchiveMetricSources),
+}
+
+/// What one look comes to.
+struct Answer {
+    text: String,
+    /// Whether each dependency is up.
+    up: BTreeMap<String, bool>,
 }
 
 /// Where the numbers come from.
@@ -41,6 +59,8 @@ pub struct MetricSources {
     pub flushes: Option<Arc<FlushTally>>,
     /// Dependencies of this process beside those of the engine.
     pub dependencies: Vec<Arc<Dependency>>,
+    /// Whether this process counts in any Redis, however it is set; `None` without Redis.
+    pub redis_at_risk: Option<bool>,
     /// The version of the program.
     pub version: &'static str,
     /// The clock.
@@ -48,10 +68,16 @@ pub struct MetricSources {
 }
 
 impl Metrics {
-    /// Nothing is asked yet.
+    /// Of a process that counts, flushes or answers questions. Nothing is asked yet.
     #[must_use]
     pub fn new(sources: MetricSources) -> Self {
-        Self { sources, last: Mutex::default() }
+        Self { process: Process::Counting(sources), last: Mutex::default() }
+    }
+
+    /// Of a process that archives. Nothing is asked yet.
+    #[must_use]
+    pub fn of_archive(sources: ArchiveMetricSources) -> Self {
+        Self { process: Process::Archiving(sources), last: Mutex::default() }
     }
 
     /// All of them in the text format of Prometheus, no older than a second. A part that does not answer is `0` in
@@ -59,51 +85,122 @@ impl Metrics {
     ///
     /// # Errors
     /// Permanent where the text cannot be made: a defect.
-    pub async fn text(&self) -> Result<Arc<str>, PortError> {
-        let mut last = self.last.lock().await;
-        if let Some((at, text)) = &*last
-            && at.elapsed() < GOOD_FOR
-        {
-            return Ok(Arc::clone(text));
-        }
-        let families = self.families().await;
-        let text = families.text().map_err(|error| PortError::permanent("write the metrics", error))?;
-        let text = Arc::<str>::from(text);
-        *last = Some((Instant::now(), Arc::clone(&text)));
-        Ok(text)
+    pub async fn text(&self) -> Result<String, PortError> {
+        Ok(self.answer().await?.text.clone())
     }
 
-    async fn families(&self) -> Families {
-        let sources = &self.sources;
-        let overview = sources.overview.run().await;
+    /// Each dependency, and whether it answers and no call to it is being made again; no older than a second.
+    ///
+    /// # Errors
+    /// As [`Metrics::text`].
+    pub async fn dependencies(&self) -> Result<BTreeMap<String, bool>, PortError> {
+        Ok(self.answer().await?.up.clone())
+    }
+
+    async fn answer(&self) -> Result<Arc<Answer>, PortError> {
+        let mut last = self.last.lock().await;
+        if let Some((at, answer)) = &*last
+            && at.elapsed() < GOOD_FOR
+        {
+            return Ok(Arc::clone(answer));
+        }
+        let (families, up) = self.look().await;
+        let text = families.text().map_err(|error| PortError::permanent("write the metrics", error))?;
+        let answer = Arc::new(Answer { text, up });
+        *last = Some((Instant::now(), Arc::clone(&answer)));
+        Ok(answer)
+    }
+
+    async fn look(&self) -> (Families, BTreeMap<String, bool>) {
         let mut families = Families::default();
-        families.gauge(
-            "pulse_build_info",
-            "1; the label says which version runs.",
-            [(Some(("version", sources.version.to_owned())), 1)],
-        );
-        let mut retries = BTreeMap::new();
-        for dependency in &sources.dependencies {
-            *retries.entry(dependency.name().to_owned()).or_insert(0) += dependency.retries();
-        }
-        if let Some(tally) = &sources.tally {
-            let tally = tally.snapshot();
-            for (name, tries) in &tally.retries {
-                *retries.entry(name.clone()).or_insert(0) += tries;
+        let mut calls = Calls::default();
+        let up = match &self.process {
+            Process::Counting(sources) => {
+                let overview = sources.overview.run().await;
+                add_build(&mut families, sources.version);
+                families.gauge(
+                    "pulse_redis_at_risk",
+                    "1 where REDIS_DURABILITY lets this process use a Redis that may lose what it confirms.",
+                    sources.redis_at_risk.map(|at_risk| (None, u64::from(at_risk))),
+                );
+                for dependency in &sources.dependencies {
+                    calls.add(dependency.name(), dependency.retries(), dependency.is_away());
+                }
+                if let Some(tally) = &sources.tally {
+                    let tally = tally.snapshot();
+                    calls.add_all(&tally);
+                    add_engine(&mut families, &tally);
+                }
+                if let Some(flushes) = &sources.flushes {
+                    add_flushes(&mut families, &flushes.snapshot());
+                }
+                add_overview(&mut families, &overview, (sources.now)());
+                calls.up(overview.health())
             }
-            add_engine(&mut families, &tally);
-        }
+            Process::Archiving(sources) => {
+                let overview = sources.overview.run().await;
+                let tally = sources.tally.snapshot();
+                add_build(&mut families, sources.version);
+                calls.add_all(&tally);
+                archive::add(&mut families, &tally, &overview);
+                calls.up(overview.health())
+            }
+        };
         families.counter(
             "pulse_dependency_retries_total",
             "Calls that failed because a dependency was away, and were made again.",
-            retries.into_iter().map(|(name, tries)| (Some(("dependency", name)), tries)),
+            calls.retries.into_iter().map(|(name, tries)| (Some(("dependency", name)), tries)),
         );
-        if let Some(flushes) = &sources.flushes {
-            add_flushes(&mut families, &flushes.snapshot());
-        }
-        add_overview(&mut families, &overview, (sources.now)());
-        families
+        families.gauge(
+            "pulse_dependency_up",
+            "1 where a dependency answers and no call to it is being made again, 0 where not.",
+            up.iter().map(|(name, up)| (Some(("dependency", name.clone())), u64::from(*up))),
+        );
+        (families, up)
     }
+}
+
+/// What became of the calls to each dependency of this process.
+#[derive(Default)]
+struct Calls {
+    retries: BTreeMap<String, u64>,
+    away: BTreeSet<String>,
+}
+
+impl Calls {
+    fn add(&mut self, name: &str, retries: u64, is_away: bool) {
+        *self.retries.entry(name.to_owned()).or_default() += retries;
+        if is_away {
+            self.away.insert(name.to_owned());
+        }
+    }
+
+    fn add_all(&mut self, tally: &TallySnapshot) {
+        for (name, retries) in &tally.retries {
+            self.add(name, *retries, tally.away.contains(name));
+        }
+    }
+
+    /// Every dependency, called or asked, by its name.
+    fn up<'a>(
+        &self,
+        asked: impl Iterator<Item = (&'a str, Option<&'a Unavailable>)>,
+    ) -> BTreeMap<String, bool> {
+        let called = self.retries.keys().map(|name| (name.clone(), !self.away.contains(name)));
+        let mut up: BTreeMap<String, bool> = called.collect();
+        for (name, fault) in asked {
+            *up.entry(name.to_owned()).or_insert(true) &= fault.is_none();
+        }
+        up
+    }
+}
+
+fn add_build(families: &mut Families, version: &str) {
+    families.gauge(
+        "pulse_build_info",
+        "1; the label says which version runs.",
+        [(Some(("version", version.to_owned())), 1)],
+    );
 }
 
 /// A value without a label.
@@ -128,14 +225,10 @@ fn add_engine(families: &mut Families, tally: &TallySnapshot) {
         "Pulses that nothing identifies, and that are counted.",
         one(tally.anonymous),
     );
-    let rejected = |reason: Reason| {
-        let count = tally.rejected.get(&reason).copied().unwrap_or_default();
-        (Some(("reason", reason.code().to_owned())), count)
-    };
     families.counter(
         "pulse_pulses_rejected_total",
         "Pulses, or whole messages, that are in the dead letters, by reason.",
-        Reason::ALL.map(rejected),
+        rejected(tally),
     );
     families.histogram("pulse_batch_size_pulses", "Pulses in a batch.", &tally.batch_sizes, 1);
     families.histogram(
@@ -144,6 +237,14 @@ fn add_engine(families: &mut Families, tally: &TallySnapshot) {
         &tally.apply_micros,
         MICROS_PER_SECOND,
     );
+}
+
+/// Every reason, also those that nothing was refused for.
+fn rejected(tally: &TallySnapshot) -> impl Iterator<Item = Sample> {
+    Reason::ALL.into_iter().map(|reason| {
+        let count = tally.rejected.get(&reason).copied().unwrap_or_default();
+        (Some(("reason", reason.code().to_owned())), count)
+    })
 }
 
 fn add_flushes(families: &mut Families, flushes: &FlushTallySnapshot) {
@@ -206,14 +307,6 @@ fn add_overview(families: &mut Families, overview: &Overview, now: Timestamp) {
         "pulse_dead_letters_messages",
         "Letters that a place of dead letters holds.",
         answered(&overview.rejected, "place"),
-    );
-    let up = |(name, fault): (&str, Option<_>)| {
-        (Some(("dependency", name.to_owned())), u64::from(fault.is_none()))
-    };
-    families.gauge(
-        "pulse_dependency_up",
-        "1 where a dependency answers, 0 where it does not.",
-        overview.health().map(up),
     );
 }
 

@@ -1,13 +1,16 @@
 //! What is answered, and that the page for operators explains it all.
 
 use super::*;
+use application::overview::GatherArchive;
 use application::{
     flush_usage::FlushSummary,
     ports::{
-        Backlog, FlushRecord, MockAccumulatorShards, MockBacklog, MockGenerationStore, MockRefusedPulses,
-        MockUsageQueries, RefusedPulses, SealedGeneration, ShardCounts, ShardState,
+        ArchivedEvent, Backlog, EventArchive, FlushRecord, MockAccumulatorShards, MockBacklog,
+        MockGenerationStore, MockRefusedPulses, MockUsageQueries, RefusedPulses, SealedGeneration,
+        ShardCounts, ShardState,
     },
 };
+use async_trait::async_trait;
 use domain::{AccumulatorId, Shard, ShardCount, UsageTotal};
 use std::collections::BTreeSet;
 
@@ -83,6 +86,7 @@ fn metrics(waiting: Result<u64, &'static str>) -> Metrics {
         tally: Some(Arc::default()),
         flushes: Some(Arc::new(flushes)),
         dependencies: vec![Arc::new(Dependency::new("redis or ledger"))],
+        redis_at_risk: Some(true),
         version: "1.2.3",
         now: || NOW,
     })
@@ -105,6 +109,7 @@ async fn what_the_parts_answer_is_told() {
         "pulse_flush_duration_seconds_bucket{le=\"5\"} 1",
         "pulse_flush_duration_seconds_bucket{le=\"+Inf\"} 1",
         "pulse_flush_duration_seconds_sum 1.5",
+        "pulse_redis_at_risk 1",
         "pulse_flushed_rows_total 12",
         "pulse_flush_last_success_timestamp_seconds 1768048200",
         "pulse_ledger_last_flush_timestamp_seconds 1768044600",
@@ -123,9 +128,78 @@ async fn a_part_that_is_away_is_down_and_the_rest_is_told() {
     assert!(text.contains("pulse_pending_pulses 12\n") && !text.contains("pulse_backlog_messages"), "{text}");
 }
 
+struct AwayArchive;
+
+#[async_trait]
+impl EventArchive for AwayArchive {
+    async fn keep(&self, _: &[ArchivedEvent<'_>]) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    async fn check(&self) -> Result<(), PortError> {
+        Err(PortError::transient("ask", "away"))
+    }
+}
+
+fn archive_metrics() -> Metrics {
+    let GatherOverview { backlogs, refused, part_limit, .. } = overview(Ok(8));
+    let (name, archive) = ("clickhouse".to_owned(), Arc::new(AwayArchive));
+    Metrics::of_archive(ArchiveMetricSources {
+        overview: GatherArchive { name, archive, backlogs, refused, part_limit },
+        tally: Arc::default(),
+        version: "1.2.3",
+    })
+}
+
+#[tokio::test]
+async fn an_archive_tells_what_it_keeps_and_that_clickhouse_is_away() {
+    let metrics = archive_metrics();
+    let text = metrics.text().await.unwrap();
+    for line in [
+        "pulse_archive_events_total 0",
+        "pulse_archive_events_rejected_total{reason=\"malformed\"} 0",
+        "# TYPE pulse_archive_insert_duration_seconds histogram",
+        "pulse_backlog_messages{source=\"RabbitMQ\"} 8",
+        "pulse_dependency_up{dependency=\"clickhouse\"} 0",
+        "pulse_dependency_up{dependency=\"RabbitMQ\"} 1",
+    ] {
+        assert!(text.lines().any(|told| told == line), "{line} is not in\n{text}");
+    }
+    assert!(!text.contains("pulse_pulses_") && !text.contains("pulse_pending_"), "{text}");
+    let up = metrics.dependencies().await.unwrap();
+    assert_eq!(up, BTreeMap::from([("RabbitMQ".to_owned(), true), ("clickhouse".to_owned(), false)]));
+}
+
+#[tokio::test]
+async fn a_dependency_that_answers_is_down_while_a_call_to_it_is_made_again() {
+    let dependency = Arc::new(Dependency::new("ledger"));
+    let process = MetricSources {
+        overview: overview(Ok(6)),
+        tally: None,
+        flushes: None,
+        dependencies: vec![Arc::clone(&dependency)],
+        redis_at_risk: None,
+        version: "1.2.3",
+        now: || NOW,
+    };
+    let metrics = Metrics::new(process);
+    let full = dependency.hold(|| async { Err::<(), _>(PortError::transient("write", "disk full")) });
+    tokio::select! {
+        _ = full => panic!("it never succeeds"),
+        up = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            metrics.dependencies().await
+        } => assert!(!up.unwrap()["ledger"]),
+    }
+    tokio::time::sleep(GOOD_FOR).await;
+    assert!(metrics.dependencies().await.unwrap()["ledger"]);
+}
+
 #[tokio::test]
 async fn the_page_for_operators_explains_every_metric_and_no_other() {
-    let text = metrics(Ok(6)).text().await.unwrap();
+    let text =
+        [metrics(Ok(6)), archive_metrics()].map(|metrics| async move { metrics.text().await.unwrap() });
+    let text = futures_util::future::join_all(text).await.concat();
     let told: BTreeSet<(&str, &str)> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
     let page = include_str!("../../../docs/telemetry.md");

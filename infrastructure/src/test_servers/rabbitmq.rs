@@ -36,7 +36,8 @@ pub struct RabbitmqOptions {
 pub struct RabbitmqServer {
     // In this order: the node ends before its port mapper and its folder go.
     node: Option<ServerProcess>,
-    _port_mapper: ServerProcess,
+    /// Of the first node of a cluster.
+    _port_mapper: Option<ServerProcess>,
     folder: TempDir,
     port: u16,
     mapper_port: u16,
@@ -59,11 +60,30 @@ impl RabbitmqServer {
     /// As [`Self::start`].
     #[must_use]
     pub fn start_with(options: &RabbitmqOptions) -> Self {
+        Self::start_node(options, None)
+    }
+
+    /// Starts another node, in one cluster with this one, which must live longer.
+    ///
+    /// # Panics
+    /// As [`Self::start`], and where the cluster does not take it.
+    #[must_use]
+    pub fn start_beside(&self) -> Self {
+        let node = Self::start_node(&RabbitmqOptions::default(), Some(self.mapper_port));
+        let cluster = self.node_name();
+        node.evaluate(&format!(
+            "rabbit:stop(), ok = rabbit_mnesia:join_cluster('{cluster}', disc), rabbit:start()."
+        ));
+        node.wait_until_ready();
+        node
+    }
+
+    fn start_node(options: &RabbitmqOptions, mapper_port: Option<u16>) -> Self {
         require(SERVER, PACKAGE);
         remove_leftovers();
         let prefix = format!("{FOLDER}{}-", std::process::id());
         let folder = TempDir::with_prefix(prefix).expect("a temporary folder");
-        let (port, mapper_port, distribution_port) = (free_port(), free_port(), free_port());
+        let (port, distribution_port) = (free_port(), free_port());
         let home = folder.path().join("home");
         fs::create_dir(&home).expect("a folder");
         let cookie = home.join(".erlang.cookie");
@@ -82,13 +102,19 @@ impl RabbitmqServer {
         fs::write(folder.path().join("plugins"), format!("[{}].\n", options.plugins.join(",")))
             .expect("a file");
         // Started here and not by the node, which would leave it behind.
-        let port_mapper = ServerProcess::start(None, "/usr/bin/epmd", |command| {
-            command
-                .args(["-port", &mapper_port.to_string(), "-address", "127.0.0.1"])
-                .stdin(Stdio::null())
-                .stderr(Stdio::null());
-        });
-        wait_for_port(mapper_port, START_LIMIT);
+        let (port_mapper, mapper_port) = if let Some(port) = mapper_port {
+            (None, port)
+        } else {
+            let port = free_port();
+            let mapper = ServerProcess::start(None, "/usr/bin/epmd", |command| {
+                command
+                    .args(["-port", &port.to_string(), "-address", "127.0.0.1"])
+                    .stdin(Stdio::null())
+                    .stderr(Stdio::null());
+            });
+            wait_for_port(port, START_LIMIT);
+            (Some(mapper), port)
+        };
         let mut server =
             Self { node: None, _port_mapper: port_mapper, folder, port, mapper_port, distribution_port };
         server.restart();

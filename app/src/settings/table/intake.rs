@@ -102,7 +102,7 @@ pub(super) const COUNTING: &[Definition] = &[
         example: "",
         secret: false,
         doc: "For how long at least a counted pulse is remembered, from the moment it was counted. A copy that comes \
-              later than that is counted again. Costs about 30 bytes a pulse.",
+              later than that is counted again. In Redis it costs about 85 bytes a pulse (docs/scaling.md).",
     },
     Definition {
         name: "PULSE_AGE_MAX",

@@ -17,7 +17,8 @@ pub(super) const HTTP: &[Definition] = &[
         allowed: "an address and a port, such as 127.0.0.1:9464 or 0.0.0.0:9464",
         example: "127.0.0.1:9464",
         secret: false,
-        doc: "Where `/metrics` is answered without a login, for modes without the API, which has it too (docs/telemetry.md).",
+        doc: "Where `/metrics`, `/healthz` and `/readyz` are answered without a login, for modes without the API, which has \
+              them too (docs/telemetry.md).",
     },
     Definition {
         name: "API_USERNAME",

@@ -138,6 +138,6 @@ pub(super) const INBOX: &[Definition] = &[
         example: "",
         secret: false,
         doc: "How long events are kept after they were counted. For so long a repetition is recognised as the same event \
-              by its event id; failed ones are kept until a person has dealt with them. The cron removes them hourly.",
+              by its event id; failed ones are kept until a person has dealt with them. The cron removes them hourly, and so does `app flush`.",
     },
 ];

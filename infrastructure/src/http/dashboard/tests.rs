@@ -88,6 +88,7 @@ fn state() -> HttpState {
             tally: None,
             flushes: None,
             dependencies: Vec::new(),
+            redis_at_risk: None,
             version: "1",
             now: || NOW,
         })),
