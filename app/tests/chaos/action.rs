@@ -7,9 +7,6 @@ use std::{fmt, time::Duration};
 pub(crate) const WORKERS: usize = 3;
 pub(crate) const CRONS: usize = 2;
 
-/// How old a queue must be to survive a kill of its server.
-const QUEUES_SETTLED: Duration = Duration::from_secs(2);
-
 /// A server, and the proxy before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Server {
@@ -60,10 +57,7 @@ impl Action {
             // A server that starts takes a good part of a round.
             let is_server = matches!(action, Self::KillServer(_) | Self::FillDisk(_));
             servers += u32::from(is_server);
-            // RabbitMQ loses a quorum queue for good where it is killed in the first moments of it.
-            let too_early = action == Self::KillServer(Server::Rabbitmq) && at < QUEUES_SETTLED;
-            let too_many = is_server && servers > 2;
-            if !(too_early || too_many) {
+            if !is_server || servers <= 2 {
                 actions.push((at, action));
             }
             at += Duration::from_millis(random.random_range(40..260));
@@ -86,9 +80,9 @@ impl Action {
             62..72 => Self::Pause(process, some_time),
             72..74 => Self::KillServer(Server::Redis),
             74..76 => Self::KillServer(Server::Postgres),
-            76..79 => Self::KillServer(Server::Rabbitmq),
-            79..80 => Self::PauseRedis(some_time),
-            80..85 => Self::CutAll(server),
+            76..81 => Self::KillServer(Server::Rabbitmq),
+            81..82 => Self::PauseRedis(some_time),
+            82..85 => Self::CutAll(server),
             85..90 => Self::LoseRequests(server, connection, some_time / 3),
             90..95 => Self::LoseAnswers(server, connection, some_time / 3),
             95..98 => Self::FillRedis(some_time),

@@ -5,7 +5,11 @@ use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties,
     options::{BasicPublishOptions, ConfirmSelectOptions},
 };
-use std::{thread, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    thread,
+    time::{Duration, Instant},
+};
 use tokio::time::{sleep, timeout};
 
 const CHUNK: usize = 12;
@@ -15,22 +19,29 @@ const PAUSE: Duration = Duration::from_millis(60);
 type Attempt<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Publishes on a thread of its own; the thread ends when all is confirmed, with how often a chunk was sent again.
-pub(crate) fn start(url: String, queue: String, messages: Vec<Message>) -> thread::JoinHandle<u32> {
+/// `first` is when the first was confirmed: the queues are there.
+pub(crate) fn start(
+    url: String,
+    queue: String,
+    messages: Vec<Message>,
+    first: Arc<OnceLock<Instant>>,
+) -> thread::JoinHandle<u32> {
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let again = runtime.block_on(publish_all(&url, &queue, &messages));
+        let again = runtime.block_on(publish_all(&url, &queue, &messages, &first));
         runtime.shutdown_timeout(Duration::from_millis(100));
         again
     })
 }
 
-async fn publish_all(url: &str, queue: &str, messages: &[Message]) -> u32 {
+async fn publish_all(url: &str, queue: &str, messages: &[Message], first: &OnceLock<Instant>) -> u32 {
     let mut channel = None;
     let mut again = 0;
     for (number, chunk) in messages.chunks(CHUNK).enumerate() {
         loop {
             let attempt = timeout(LIMIT, publish(&mut channel, url, queue, chunk)).await;
             if matches!(attempt, Ok(Ok(()))) {
+                first.get_or_init(Instant::now);
                 break;
             }
             again += 1;

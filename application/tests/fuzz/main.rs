@@ -221,7 +221,9 @@ fn nothing_panics_and_what_is_read_is_what_was_written() {
     let case = (0..corpus.len(), vec(edit(), 0..6), envelope());
     let result = runner.run(&case, |(sample, edits, envelope)| {
         let mut bytes = corpus[sample].clone();
-        edits.iter().for_each(|edit| edit.apply(&mut bytes));
+        for edit in &edits {
+            edit.apply(&mut bytes);
+        }
         decode(&bytes, &envelope).and_then(|()| parse(&bytes)).map_err(TestCaseError::fail)
     });
     result.unwrap_or_else(|failure| panic!("FUZZ_SEED={seed}: {failure}"));
