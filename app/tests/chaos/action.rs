@@ -7,6 +7,9 @@ use std::{fmt, time::Duration};
 pub(crate) const WORKERS: usize = 3;
 pub(crate) const CRONS: usize = 2;
 
+/// How often a server is killed in a round, or its disk filled, at most.
+const SERVERS_MAX: u32 = 2;
+
 /// A server, and the proxy before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Server {
@@ -54,10 +57,11 @@ impl Action {
         let mut servers = 0;
         while at < length {
             let action = Self::one(&mut random);
-            // A server that starts takes a good part of a round.
+            // A server that starts takes a good part of a round; RabbitMQ has settled queues in the second half.
             let is_server = matches!(action, Self::KillServer(_) | Self::FillDisk(_));
-            servers += u32::from(is_server);
-            if !is_server || servers <= 2 {
+            let too_early = action == Self::KillServer(Server::Rabbitmq) && at < length / 2;
+            if !too_early && !(is_server && servers == SERVERS_MAX) {
+                servers += u32::from(is_server);
                 actions.push((at, action));
             }
             at += Duration::from_millis(random.random_range(40..260));

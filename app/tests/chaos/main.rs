@@ -28,7 +28,7 @@ use arena::Arena;
 use clap::Parser;
 use points::Coverage;
 use rand::RngExt;
-use round::{Report, Rules};
+use round::{Place, Report, Rules};
 use std::{
     process::ExitCode,
     time::{Duration, Instant},
@@ -39,8 +39,6 @@ use tally::Tally;
 const SEEDS: [u64; 2] = [1, 2];
 /// From so many kills on, every crash point must have killed.
 const COVERED_FROM: u64 = 800;
-/// Of so many rounds one is on the embedded file.
-const EMBEDDED_IN: u32 = 4;
 /// Within so many rounds a broken rule must be caught.
 const MUTATION_ROUNDS: u32 = 50;
 const MUTATIONS: [&str; 6] = [
@@ -67,7 +65,7 @@ struct Arguments {
     #[arg(long)]
     seed: Option<u64>,
     /// How long a round does harm
-    #[arg(long, default_value = "4s", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
     length: Duration,
     /// Breaks each rule of counting in turn, until it is caught
     #[arg(long)]
@@ -111,7 +109,7 @@ fn run(arena: &mut Arena, arguments: &Arguments, seeds: &[u64]) -> bool {
         while arguments.rounds.map_or(tally.kills() < before + share, |wanted| rounds < wanted) {
             let number = arguments.first + rounds;
             let before = (tally.kills(), tally.others());
-            let report = if number % EMBEDDED_IN == EMBEDDED_IN - 1 {
+            let report = if Place::of((*seed, number)) == Place::File {
                 embedded::play(arena.folder.path(), (*seed, number), &rules, &mut tally)
             } else {
                 round::play(arena, (*seed, number), &rules, &mut tally)
