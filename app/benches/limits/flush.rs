@@ -50,7 +50,7 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
     };
     let filled = RefCell::new(None::<Stores>);
     // Every pulse has a row of its own.
-    let shape = Shape { tenants: rows / SKUS, skus: SKUS, items: 1_000, ..Shape::USUAL };
+    let shape = Shape { tenants: rows / SKUS, totals: rows, items: 1_000, ..Shape::USUAL };
     let flush = |stores: &Stores| {
         let settings = broker.settings(stores);
         let clock = Clock::start(&[("flush", own), ("postgres", postgres), ("redis", stores.redis.pid())]);

@@ -31,7 +31,9 @@ impl Topic {
         let brokers = cluster.line();
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", &brokers)
-            .set("linger.ms", "5")
+            .set("linger.ms", "20")
+            // The cluster keeps 5 MiB of a partition, as they come.
+            .set("compression.codec", "gzip")
             .set("queue.buffering.max.messages", "200000")
             .create()
             .unwrap();
@@ -87,7 +89,7 @@ impl Topic {
 
 pub(crate) fn measure(bench: &Bench, report: &mut Report) {
     let postgres = PostgresServer::start();
-    let (pulses, many_pulses) = (bench.size(200_000, 1_000_000), bench.size(500_000, 3_000_000));
+    let (pulses, many_pulses) = (bench.size(200_000, 1_000_000), bench.size(500_000, 2_000_000));
     let shape = Shape { ids: false, ..Shape::USUAL };
     let single = Topic::filled(shape, pulses);
     let many = Topic::filled(Shape { items: 100, ..shape }, many_pulses);

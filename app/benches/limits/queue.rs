@@ -19,7 +19,8 @@ pub(crate) const QUEUE: &str = "pulses";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     pub(crate) tenants: u32,
-    pub(crate) skus: u32,
+    /// How many totals they come to.
+    pub(crate) totals: u32,
     /// Of a hundred pulses so many are of the first tenant, whatever their number.
     pub(crate) hot: u32,
     /// How many pulses a message holds.
@@ -31,14 +32,16 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// A thousand tenants, one pulse a message.
-    pub(crate) const USUAL: Self = Self { tenants: 1_000, skus: 97, hot: 0, items: 1, ids: true, first: 0 };
+    /// A thousand tenants, each with one product; one pulse a message.
+    pub(crate) const USUAL: Self =
+        Self { tenants: 1_000, totals: 1_000, hot: 0, items: 1, ids: true, first: 0 };
 
     /// A pulse of about 132 bytes.
     fn pulse(self, number: u32, body: &mut String) {
         let number = self.first + number;
-        let tenant = if number % 100 < self.hot { 0 } else { number % self.tenants };
-        let sku = number / self.tenants % self.skus;
+        let total = number % self.totals;
+        let tenant = if number % 100 < self.hot { 0 } else { total % self.tenants };
+        let sku = total / self.tenants;
         let amount = 100 + number % 307;
         let id =
             if self.ids { format!("\"id\":\"{number:012}\",") } else { "\"none\":\"000000000\",".into() };

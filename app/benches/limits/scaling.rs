@@ -20,8 +20,8 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
     let usual = Shape::USUAL;
     let variants: [(&str, Shape, u32, u32, &str); 9] = [
         ("usual", usual, pulses, 1, "8"),
-        ("10x the tenants", Shape { tenants: 10_000, ..usual }, pulses, 1, "8"),
-        ("10x the products", Shape { skus: 970, ..usual }, pulses, 1, "8"),
+        ("10x the tenants", Shape { tenants: 10_000, totals: 10_000, ..usual }, pulses, 1, "8"),
+        ("10x the products", Shape { totals: 10_000, ..usual }, pulses, 1, "8"),
         ("4x the backlog", usual, 4 * pulses, 1, "8"),
         ("one tenant with 90 %", Shape { hot: 90, ..usual }, pulses, 1, "8"),
         ("1 lane", usual, pulses, 1, "1"),
