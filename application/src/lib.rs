@@ -7,6 +7,7 @@
 pub mod accept_pulses;
 pub mod api_keys;
 pub mod audit;
+pub mod crash_point;
 pub mod dead_letters;
 pub mod decode;
 pub mod explain;
@@ -14,6 +15,7 @@ pub mod flush_tally;
 pub mod flush_usage;
 pub mod histogram;
 pub mod ingest;
+pub mod mutation;
 pub mod open_log;
 pub mod open_shards;
 pub mod overview;

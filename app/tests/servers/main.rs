@@ -25,3 +25,4 @@ mod stopping;
 mod streams;
 mod system;
 mod totals;
+mod totals_table;

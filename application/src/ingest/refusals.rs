@@ -5,6 +5,7 @@ use super::{
     in_flight::{Origin, finish_all},
 };
 use crate::{
+    crash_point,
     decode::first_item,
     ports::{DeadLetter, DeadLetters, Delivery, Envelope, PortError},
     retry::Dependency,
@@ -40,7 +41,9 @@ impl Refusals {
         let mut refused = Vec::with_capacity(Self::AT_ONCE);
         while self.refused.recv_many(&mut refused, Self::AT_ONCE).await > 0 {
             let letters: Vec<DeadLetter> = refused.iter().map(|refused| self.letter(refused)).collect();
+            crash_point::hit("dead_letter_before");
             self.dependency.hold(|| self.dead_letters.publish(&letters)).await?;
+            crash_point::hit("dead_letter_after_confirm");
             finish_all(refused.drain(..).map(|Refused { origin, rejection }| {
                 self.tally.rejected(rejection.reason);
                 origin

@@ -7,7 +7,10 @@ use super::{
     session::{self, Session},
 };
 use crate::positions;
-use application::ports::{FlushReceipt, PortError, SealedGeneration, UsageLedger, UsageRows};
+use application::{
+    crash_point,
+    ports::{FlushReceipt, PortError, SealedGeneration, UsageLedger, UsageRows},
+};
 use async_trait::async_trait;
 use domain::{AccumulatorId, Shard, TotalAmount, UsageTotal};
 use futures_util::{StreamExt, future};
@@ -106,10 +109,13 @@ impl UsageLedger for PostgresLedger {
             session.finish().await?;
             return Ok(receipt);
         }
+        crash_point::hit("ledger_inserted");
         session.execute(sqlx::query(CREATE_ROWS)).await?;
         let count = flush.copy(&mut session, rows).await?;
         flush.book(&mut session, count).await?;
-        session.commit().await?;
+        crash_point::hit("commit_before");
+        crash_point::within("commit_sent_no_reply", session.commit()).await?;
+        crash_point::hit("commit_after");
         Ok(FlushReceipt { total: sealed.total, rows: count, written: true })
     }
 }
@@ -203,7 +209,7 @@ impl<'a> Flush<'a> {
     /// Adds the rows to the hourly totals, completes the record and moves the watermark.
     async fn book(&self, session: &mut Session, count: u64) -> Result<(), PortError> {
         session.extend_limit(Duration::from_secs(count / ROWS_PER_SECOND)).await?;
-        let booked = session.execute(sqlx::query(UPSERT_ROWS)).await?;
+        let booked = crash_point::within("upsert_mid", session.execute(sqlx::query(UPSERT_ROWS))).await?;
         self.all_taken(count, booked)?;
         let complete =
             sqlx::query(COMPLETE_FLUSH).bind(&self.accumulator).bind(self.shard).bind(self.generation);
@@ -211,7 +217,10 @@ impl<'a> Flush<'a> {
         let advance =
             sqlx::query(ADVANCE_WATERMARK).bind(&self.accumulator).bind(self.shard).bind(self.generation);
         match session.execute(advance).await? {
-            1 => Ok(()),
+            1 => {
+                crash_point::hit("watermark_advanced");
+                Ok(())
+            }
             _ => Err(self.refused(Why::Gap { accumulator: self.sealed.accumulator })),
         }
     }

@@ -5,7 +5,10 @@ use super::{
     envelope::{header_table, properties},
     outlet::{Outlet, Parcel, Target, Undelivered},
 };
-use application::ports::{DeadLetter, DeadLetters, PortError};
+use application::{
+    crash_point,
+    ports::{DeadLetter, DeadLetters, PortError},
+};
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat};
 use domain::Timestamp;
@@ -69,7 +72,8 @@ impl DeadLetters for RabbitmqDeadLetters {
             body: &letter.body,
             properties: letter_properties(letter),
         });
-        self.outlet.publish(OPERATION, parcels).await.map_err(|error| match error {
+        let publish = self.outlet.publish(OPERATION, parcels);
+        crash_point::within("dead_letter_after_publish", publish).await.map_err(|error| match error {
             Undelivered::Failed(error) => error,
             // Deleted meanwhile; the next connection declares it.
             Undelivered::Unroutable(answer) => PortError::transient(OPERATION, answer),

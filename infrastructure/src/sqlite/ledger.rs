@@ -9,7 +9,10 @@ use super::{
     time::text,
 };
 use crate::positions;
-use application::ports::{FlushReceipt, PortError, SealedGeneration, UsageLedger, UsageRow, UsageRows};
+use application::{
+    crash_point,
+    ports::{FlushReceipt, PortError, SealedGeneration, UsageLedger, UsageRow, UsageRows},
+};
 use async_trait::async_trait;
 use domain::UsageTotal;
 use futures_util::TryStreamExt;
@@ -46,7 +49,9 @@ impl UsageLedger for EmbeddedStore {
             return Ok(receipt);
         }
         book(&mut step, sealed, rows).await?;
-        step.commit().await.map_err(fault(OPERATION))?;
+        crash_point::hit("commit_before");
+        crash_point::within("commit_sent_no_reply", step.commit()).await.map_err(fault(OPERATION))?;
+        crash_point::hit("commit_after");
         Ok(FlushReceipt { total: sealed.total, rows, written: true })
     }
 }
@@ -204,6 +209,7 @@ async fn book(
     .execute(&mut *connection)
     .await
     .map_err(fault(OPERATION))?;
+    crash_point::hit("upsert_mid");
     sqlx::query(
         "INSERT INTO flushes (accumulator, shard, generation, nanos_top, nanos_high, nanos_low, pulse_count,
             row_count, sealed_at, started_at, positions)
@@ -223,6 +229,7 @@ async fn book(
     .execute(&mut *connection)
     .await
     .map_err(fault(OPERATION))?;
+    crash_point::hit("ledger_inserted");
     let moved = sqlx::query(
         "UPDATE accumulator_shards SET flushed_generation = ?3, flushed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
          WHERE accumulator = ?1 AND shard = ?2 AND flushed_generation = ?3 - 1",
@@ -234,6 +241,7 @@ async fn book(
     .await
     .map_err(fault(OPERATION))?;
     if moved.rows_affected() == 1 {
+        crash_point::hit("watermark_advanced");
         return Ok(());
     }
     Err(PortError::permanent(OPERATION, "the watermark moved within a transaction: the file is damaged"))
