@@ -3,13 +3,14 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 export QUICK ONLY
-.PHONY: bench help run test-servers test check check-code check-dependencies check-files up coverage
+.PHONY: bench help run test-servers test check check-code check-dependencies check-files up coverage chaos chaos-mutations
 
 # Where the tools of scripts/install-tools are.
 TOOLS := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/tools/bin
 export PATH := $(TOOLS):$(PATH)
 
-SERVERS := --features app/servers,infrastructure/servers,app/full
+SERVERS := --features app/servers,infrastructure/servers,app/full,app/failpoints
+CHAOS := cargo test --package app --features servers,full,failpoints --test chaos --
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,12 +25,20 @@ test: test-servers ## Runs all tests, on real servers too
 	scripts/install-tools schemathesis
 	cargo test --workspace $(SERVERS)
 
+chaos: test-servers ## Kills everything at random and checks the books: ROUNDS=100 or KILLS=1000, SEED=7, FIRST=0
+	$(CHAOS) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(FIRST),--first $(FIRST))
+
+chaos-mutations: test-servers ## Breaks each rule of counting in turn, until the harness catches it
+	$(CHAOS) --mutations $(if $(SEED),--seed $(SEED))
+
 check: check-files check-dependencies check-code ## Format, lints, docs, dependency arrows, licences, scripts, compose file, alert rules, manifests
 
 check-files:
 	cargo fmt --all --check
 	scripts/check-arrows
 	scripts/test-check-arrows
+	scripts/check-failpoints
 	scripts/check-scripts
 	scripts/check-compose
 	scripts/check-links

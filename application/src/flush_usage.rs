@@ -4,6 +4,8 @@
 //! takes each at most once; and it is deleted only after the ledger has it.
 
 use crate::{
+    crash_point,
+    mutation::Mutation,
     open_shards::{StorageFault, check_shard},
     ports::{
         AccumulatorShards, GenerationStore, PortError, Registration, SealedGeneration, ShardRecord,
@@ -11,7 +13,7 @@ use crate::{
     },
 };
 use domain::{Shard, Timestamp, UsageTotal};
-use futures_util::stream;
+use futures_util::{TryStreamExt, stream};
 use std::sync::Arc;
 use tracing::{debug, info};
 
@@ -110,7 +112,9 @@ impl FlushUsage {
         let Some(state) = state else { return Ok(()) };
         let mut end = state.generation;
         if state.active.pulses > 0 {
+            crash_point::hit("seal_before");
             self.generations.seal(shard, state.generation, now).await?;
+            crash_point::hit("seal_after");
             end += 1;
         }
         for generation in state.deleted + 1..end {
@@ -127,7 +131,12 @@ impl FlushUsage {
         sealed: &SealedGeneration,
         summary: &mut FlushSummary,
     ) -> Result<(), FlushError> {
-        let rows = read_all(&self.generations, sealed.shard, sealed.generation);
+        let mut rows = read_all(&self.generations, sealed.shard, sealed.generation);
+        if Mutation::DeleteBeforeCommit.is_on() {
+            let parts: Vec<_> = rows.try_collect().await?;
+            self.generations.delete(sealed).await?;
+            rows = Box::pin(stream::iter(parts.into_iter().map(Ok)));
+        }
         let receipt = match self.ledger.write(sealed, rows).await {
             // Another flush finished and deleted the generation while this one was paused: what it read was half gone.
             Err(error) if !error.is_transient() && self.is_gone(sealed).await? => {
@@ -144,7 +153,9 @@ impl FlushUsage {
             summary.rows += receipt.rows;
             summary.pulses += receipt.total.pulses;
         }
+        crash_point::hit("delete_before");
         self.generations.delete(sealed).await?;
+        crash_point::hit("delete_after");
         Ok(())
     }
 
@@ -162,7 +173,11 @@ pub(crate) fn read_all(
     let generations = Arc::clone(generations);
     Box::pin(stream::try_unfold((generations, Some(0)), move |(generations, part)| async move {
         let Some(part) = part else { return Ok(None) };
-        let (rows, next) = generations.read(shard, generation, part).await?;
+        let read = generations.read(shard, generation, part);
+        let (rows, next) = crash_point::within("read_mid", read).await?;
+        if next.is_none() {
+            crash_point::hit("read_done");
+        }
         Ok(Some((rows, (generations, next))))
     }))
 }

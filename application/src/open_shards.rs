@@ -4,9 +4,12 @@
 //! does not was lost, and one that is further back than it was seen was rolled back: both stop the program, because what
 //! they held was acknowledged to the sources and only a person can decide how to go on.
 
-use crate::ports::{
-    AccumulatorShards, PortError, Registration, ShardBirth, ShardRecord, ShardRegistry, ShardState,
-    ShardStatus,
+use crate::{
+    crash_point,
+    ports::{
+        AccumulatorShards, PortError, Registration, ShardBirth, ShardRecord, ShardRegistry, ShardState,
+        ShardStatus,
+    },
 };
 use domain::{AccumulatorId, Shard, ShardCount, Timestamp};
 
@@ -166,7 +169,7 @@ pub async fn open_shards(
         check_shard(&registration, record, found.as_ref())?;
         if found.is_none() {
             let birth = ShardBirth { accumulator: registration.accumulator, shards: wanted, now };
-            let made = shards.create(record.shard, birth).await?;
+            let made = crash_point::within("meta_creating", shards.create(record.shard, birth)).await?;
             check_shard(&registration, record, Some(&made))?;
         }
         if record.status == ShardStatus::Creating {

@@ -183,3 +183,26 @@ fn input_that_cannot_be_read_is_a_failure_that_names_it() {
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.errors.contains("pulse.db"), "{ran:?}");
 }
+
+/// The crash point that the chaos harness does not come by: it takes identities that are older than an hour.
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_death_while_forgotten_identities_are_removed_leaves_them_and_the_books_to_the_next_flush() {
+    let (folder, (file, totals)) = (Folder::new(), flights());
+    folder.succeed(&["ingest", &file]);
+    let ask = |query: &str| {
+        let program = "import sqlite3, sys\nbooks = sqlite3.connect('pulse.db')\nprint(books.execute(sys.argv[1]).fetchall())\nbooks.commit()";
+        let mut python = std::process::Command::new("python3");
+        let output = python.args(["-c", program, query]).current_dir(folder.path("")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    ask("INSERT INTO counting_buckets VALUES (1000, 0, 0, 1, 1, 0)");
+    ask("INSERT INTO counting_identities SELECT 1000, randomblob(16), fingerprint FROM counting_identities");
+    let forgotten = || ask("SELECT count(*) FROM counting_identities WHERE bucket = 1000");
+    assert_eq!(forgotten(), "[(1662,)]\n");
+    let dying = folder.run_with(&["flush"], &[("FAILPOINTS", "bucket_drop=return")], "");
+    assert_eq!((dying.code, forgotten().as_str()), (None, "[(1662,)]\n"), "{dying:?}");
+    assert_eq!(folder.billed(), totals);
+    assert_eq!(forgotten(), "[(0,)]\n");
+}

@@ -105,6 +105,39 @@ fn pulses_without_ids_count_once_through_ten_kills_and_constant_rebalances() {
     assert_eq!(kafka.messages(DEAD), []);
 }
 
+/// The crash point that the chaos harness does not come by.
+#[cfg(feature = "failpoints")]
+#[test]
+fn workers_that_die_while_they_commit_their_offsets_count_every_pulse_once() {
+    let (system, kafka) = (System::start(), broker());
+    let (brokers, log) = (kafka.brokers(), system.path("crash-points"));
+    let (mut published, mut sums) = (0, BTreeMap::<String, (u64, u64)>::new());
+    // Each death costs the time in which the group notices it.
+    for passes in [0, 2] {
+        let chunk = published..published + 600;
+        published = chunk.end;
+        let bodies = chunk.map(|number| {
+            let (body, amount) = pulse(number);
+            let (sum, count) = sums.entry(format!("tenant-{}", number % 23)).or_default();
+            (*sum, *count) = (*sum + amount, *count + 1);
+            body.into_bytes()
+        });
+        kafka.produce(TOPIC, PARTITIONS, bodies);
+        let armed = format!("offset_commit={passes}*off->return");
+        let more = [("FAILPOINTS", armed.as_str()), ("PULSE_CRASH_LOG", log.to_str().unwrap())];
+        let mut worker = system.spawn("dying", &["--worker"], &settings(&brokers, &more));
+        assert_eq!(worker.exit_code(), None, "it dies by a signal: {}", worker.log());
+    }
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "offset_commit\noffset_commit\n");
+    let mut last = system.spawn("last", &["--worker", "--until-idle", "3s"], &settings(&brokers, &[]));
+    assert_eq!(last.exit_code(), Some(0), "{}", last.log());
+    system.run(&["flush"]);
+    let expected = sums.into_iter().map(|(tenant, (sum, count))| {
+        ([tenant, "s".to_owned(), "KB".to_owned(), HOUR.to_owned()], (sum.to_string(), count))
+    });
+    assert_equal(&system.ledger(), &expected.collect());
+}
+
 #[test]
 fn what_populate_puts_into_a_topic_is_counted_as_it_says() {
     let (system, kafka) = (System::start(), broker());

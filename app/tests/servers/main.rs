@@ -9,6 +9,7 @@
 mod api;
 #[cfg(feature = "clickhouse")]
 mod archive;
+mod audit;
 mod bad_input;
 mod crashes;
 mod event_counter;
@@ -24,4 +25,5 @@ mod stopping;
 mod streams;
 mod system;
 mod totals;
+mod totals_table;
 mod traces;

@@ -1,5 +1,6 @@
 //! One system under test: servers of its own, the program's processes, and readers that share no code with it.
 
+pub(crate) use crate::totals_table::{Totals, ledger_of, totals};
 use infrastructure::test_servers::{
     ServerProcess, postgres::PostgresServer, rabbitmq::RabbitmqServer, redis::RedisServer,
 };
@@ -19,9 +20,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
-
-/// Totals as the ledger holds them: (tenant, SKU, unit, hour) to (amount, pulses), amounts without trailing zeros.
-pub(crate) type Totals = BTreeMap<[String; 4], (String, u64)>;
 
 /// A dead letter: its headers as text, and its bytes.
 pub(crate) struct DeadLetter {
@@ -67,6 +65,10 @@ impl System {
         Self { rabbitmq, redis, postgres, ledger_url, folder: TempDir::new().unwrap() }
     }
 
+    pub(crate) fn ledger_url(&self) -> &str {
+        &self.ledger_url
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -99,6 +101,14 @@ impl System {
         command
     }
 
+    /// Runs the program to its end, however that is.
+    #[cfg(feature = "clickhouse")]
+    pub(crate) fn run_with(&self, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
+        self.configure(command.args(arguments), settings);
+        command.output().unwrap()
+    }
+
     /// Runs the program to its end and expects success.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
@@ -120,15 +130,7 @@ impl System {
 
     /// What the ledger holds, read by `psql`.
     pub(crate) fn ledger(&self) -> Totals {
-        let query = "select tenant, product_sku, use_unity, \
-             to_char(window_start at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), trim_scale(used_amount), \
-             pulse_count from hourly_usage";
-        let output = Command::new("psql")
-            .args(["--no-psqlrc", "--csv", "--tuples-only", "--command", query, &self.ledger_url])
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        totals(&output.stdout)
+        ledger_of(&self.ledger_url)
     }
 
     pub(crate) fn depth(&self, queue: &str) -> u32 {
@@ -231,22 +233,6 @@ impl System {
             value
         })
     }
-}
-
-/// Reads totals from rows of six columns, with or without the header.
-pub(crate) fn totals(csv: &[u8]) -> Totals {
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(csv);
-    let mut totals = Totals::new();
-    for row in reader.records() {
-        let row = row.unwrap();
-        if &row[0] == "tenant" && &row[5] == "pulse_count" {
-            continue;
-        }
-        let key = [0, 1, 2, 3].map(|column| row[column].to_owned());
-        let earlier = totals.insert(key.clone(), (row[4].to_owned(), row[5].parse().unwrap()));
-        assert_eq!(earlier, None, "{key:?} stands twice");
-    }
-    totals
 }
 
 /// As [`totals`], from a file.

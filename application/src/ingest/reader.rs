@@ -7,8 +7,10 @@ use super::{
     lane::{LaneItem, LaneSender},
 };
 use crate::{
+    crash_point,
     decode::{Decoder, Item},
-    ports::{Delivery, PortError, PulseSource, Received},
+    mutation::Mutation,
+    ports::{Delivery, PortError, PulseSource, Received, Watermark},
     retry::Dependency,
 };
 use domain::ShardCount;
@@ -51,9 +53,15 @@ impl<E: Effect> Reader<E> {
 
     async fn dispatch(&self, deliveries: Vec<Delivery>, chunk: &mut [Vec<LaneItem<E::Item>>]) {
         self.tally.received(deliveries.len());
+        if Mutation::AckFirst.is_on()
+            && let Some(Delivery { partition, sequence, .. }) = deliveries.last()
+        {
+            let _ = self.source.settle(Watermark { partition: *partition, sequence: *sequence }).await;
+        }
         let (mut items, mut pulses) = (Vec::new(), 0);
         for delivery in deliveries {
             E::read(&self.decoder, &delivery, &mut items);
+            crash_point::hit("decode_done");
             pulses += items.len();
             let in_flight = InFlight::new(delivery, items.len(), &self.route);
             self.route.unsettled.add(Arc::clone(&in_flight));

@@ -5,6 +5,7 @@ use super::{
     in_flight::{Origin, finish_all},
 };
 use crate::{
+    crash_point,
     decode::first_item,
     ports::{DeadLetter, DeadLetters, Delivery, Envelope, PortError},
     retry::Dependency,
@@ -44,7 +45,9 @@ impl Refusals {
             let letters: Vec<DeadLetter> = refused.iter().map(|refused| self.letter(refused)).collect();
             let span = debug_span!("engine.letters.publish", letters = letters.len(), trace_ids = Empty);
             trace::link(&span, letters.iter().map(|letter| &letter.envelope));
+            crash_point::hit("dead_letter_before");
             self.dependency.hold(|| self.dead_letters.publish(&letters)).instrument(span).await?;
+            crash_point::hit("dead_letter_after_confirm");
             self.tell(&letters);
             finish_all(refused.drain(..).map(|Refused { origin, rejection }| {
                 self.tally.rejected(rejection.reason);

@@ -6,6 +6,7 @@ use super::{
     shard_writer::SettledLog,
 };
 use crate::{
+    crash_point,
     ports::{PartitionId, PortError, PulseSource},
     retry::Dependency,
 };
@@ -66,7 +67,11 @@ impl<E: Effect> Settler<E> {
     }
 
     async fn settle(&self, finished: &Finished) -> Result<(), PortError> {
-        self.dependency.hold(|| self.source.settle(finished.watermark)).await?;
+        let point = if finished.log.is_some() { "offset_commit" } else { "ack_mid" };
+        let settle = || crash_point::within(point, self.source.settle(finished.watermark));
+        crash_point::hit("ack_before");
+        self.dependency.hold(settle).await?;
+        crash_point::hit("ack_after");
         self.unsettled.settled(finished);
         Ok(())
     }

@@ -6,6 +6,7 @@ use super::{
     in_flight::Origin,
 };
 use crate::{
+    crash_point,
     decode::{self, Decoder},
     ports::{Batch, Delivery, LogReading, LogStretch, Outcome, PartitionId, PortError, PulseSink},
     retry::Dependency,
@@ -119,7 +120,10 @@ impl ShardWriter {
     ) -> Result<(Vec<Pulse>, Vec<Outcome>), PortError> {
         let number = BATCHES.fetch_add(1, Ordering::Relaxed);
         let batch = Batch { shard: self.shard, number, pulses, stretches };
-        let outcomes = self.dependency.hold(|| self.sink.apply(&batch)).await?;
+        crash_point::hit("apply_before_send");
+        let apply = || crash_point::within("apply_sent_no_reply", self.sink.apply(&batch));
+        let outcomes = self.dependency.hold(apply).await?;
+        crash_point::hit("apply_after");
         if outcomes.len() != batch.pulses.len() {
             return Err(PortError::permanent("apply a batch", "the sink gave too few or too many outcomes"));
         }

@@ -1,7 +1,7 @@
 //! The folder: its lock, and files that are replaced whole.
 
 use super::{rendering::rendered, state::State};
-use application::ports::PortError;
+use application::{crash_point, ports::PortError};
 use std::{
     fmt,
     fs::{self, File, OpenOptions, TryLockError},
@@ -123,6 +123,7 @@ impl Locked<'_> {
     pub(super) fn store(&self, state: &State, is_first: bool) -> Result<(), PortError> {
         let bytes = state.to_bytes().map_err(|error| PortError::permanent(self.operation, error))?;
         self.replace(Path::new(STATE), &bytes)?;
+        crash_point::hit("state_file_written");
         self.sync()?;
         if is_first {
             // The folder itself may be as new as the file. Folders further up may be closed to us; they are not new then.

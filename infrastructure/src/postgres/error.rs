@@ -13,6 +13,15 @@ pub(super) fn port_error(operation: &'static str, error: Error) -> PortError {
     }
 }
 
+/// As [`port_error`], of a new connection. One that ends while it is asked for TLS is an unknown answer to the client, a
+/// byte 0, and passes like any other that ends.
+pub(super) fn connect_error(operation: &'static str, error: Error) -> PortError {
+    match error {
+        Error::Protocol(_) => PortError::transient(operation, error),
+        other => port_error(operation, other),
+    }
+}
+
 /// As [`port_error`], of the commit: unless the server itself says that it failed, its outcome is unknown.
 pub(super) fn commit_error(operation: &'static str, error: Error) -> PortError {
     match error {

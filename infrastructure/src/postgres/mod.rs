@@ -4,9 +4,11 @@
 //! - `shard_registry`: the memory of the accumulator (`ShardRegistry`).
 //! - `usage_reader`: the books as of one moment (`UsageReader`); `usage_queries`: parts of them (`UsageQueries`).
 //! - `inbox`, with `inbox_claims`: events on their way to be counted (`Inbox`); `api_keys`: who may call (`ApiKeys`).
+//! - `audit`: shows the books to an audit (`BooksAudit`).
 //! - `session`: one bounded transaction; `error`: what is worth trying again.
 
 mod api_keys;
+mod audit;
 mod binary_copy;
 mod error;
 mod inbox;
@@ -23,7 +25,7 @@ use secrecy::{ExposeSecret, SecretString};
 use session::Session;
 use sqlx::{
     ConnectOptions, Connection, PgConnection, PgPool,
-    migrate::{MigrateError, Migrator},
+    migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
     types::chrono::{DateTime, Utc},
 };
@@ -116,12 +118,14 @@ impl PostgresLedger {
             ("idle_in_transaction_session_timeout", "60s"),
         ]);
         let migration = async {
-            let mut connection = PgConnection::connect_with(&options).await?;
-            MIGRATIONS.run_direct(None, &mut connection, false).await?;
-            connection.close().await.map_err(MigrateError::from)
+            let connection = PgConnection::connect_with(&options).await;
+            let mut connection = connection.map_err(|error| error::connect_error(OPERATION, error))?;
+            let migrated = MIGRATIONS.run_direct(None, &mut connection, false).await;
+            migrated.map_err(|error| error::migration_error(OPERATION, error))?;
+            connection.close().await.map_err(|error| error::port_error(OPERATION, error))
         };
         match tokio::time::timeout(MIGRATION_LIMIT, migration).await {
-            Ok(result) => result.map_err(|error| error::migration_error(OPERATION, error)),
+            Ok(result) => result,
             Err(elapsed) => Err(PortError::transient(OPERATION, elapsed)),
         }
     }

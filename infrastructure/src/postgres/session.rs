@@ -1,6 +1,6 @@
 //! One transaction on one connection: durable, bounded in time, and never back in the pool unless it ended cleanly.
 
-use super::error::{commit_error, port_error};
+use super::error::{commit_error, connect_error, port_error};
 use application::ports::PortError;
 use sqlx::{
     Executor, FromRow, PgPool, Postgres,
@@ -89,7 +89,7 @@ impl Session {
         kind: Kind,
         allow_unsafe_durability: bool,
     ) -> Result<Self, PortError> {
-        let connection = pool.acquire().await.map_err(|error| port_error(operation, error))?;
+        let connection = pool.acquire().await.map_err(|error| connect_error(operation, error))?;
         let mut session = Self { connection, operation, statement_limit: STATEMENT_LIMIT, ended: false };
         session.execute(sqlx::query(kind.0)).await?;
         let milliseconds = |limit: Duration| limit.as_millis().to_string();

@@ -7,7 +7,10 @@ use super::{
     session::{self, Session},
 };
 use crate::positions;
-use application::ports::{FlushReceipt, PortError, SealedGeneration, UsageLedger, UsageRows};
+use application::{
+    crash_point,
+    ports::{FlushReceipt, PortError, SealedGeneration, UsageLedger, UsageRows},
+};
 use async_trait::async_trait;
 use domain::{AccumulatorId, Shard, TotalAmount, UsageTotal};
 use futures_util::{StreamExt, future};
@@ -43,12 +46,16 @@ const COPY_ROWS: &str = "copy pg_temp.flush_rows from stdin (format binary)";
 
 /// In the order of the key, which writes the indexes three times as fast, and in which writers never deadlock.
 const UPSERT_ROWS: &str = "\
-insert into hourly_usage as booked (tenant, product_sku, use_unity, window_start, used_amount, pulse_count)
-select tenant, product_sku, use_unity, window_start, used_amount, pulse_count from pg_temp.flush_rows
+insert into hourly_usage as booked
+    (tenant, product_sku, use_unity, window_start, used_amount, pulse_count, flushed_amount, flushed_count)
+select tenant, product_sku, use_unity, window_start, used_amount, pulse_count, used_amount, pulse_count
+from pg_temp.flush_rows
 order by tenant, product_sku, use_unity, window_start
 on conflict (tenant, product_sku, use_unity, window_start) do update set
     used_amount = booked.used_amount + excluded.used_amount,
     pulse_count = booked.pulse_count + excluded.pulse_count,
+    flushed_amount = coalesce(booked.flushed_amount, booked.used_amount) + excluded.flushed_amount,
+    flushed_count = coalesce(booked.flushed_count, booked.pulse_count) + excluded.flushed_count,
     updated_at = now()";
 
 const COMPLETE_FLUSH: &str = "\
@@ -102,10 +109,13 @@ impl UsageLedger for PostgresLedger {
             session.finish().await?;
             return Ok(receipt);
         }
+        crash_point::hit("ledger_inserted");
         session.execute(sqlx::query(CREATE_ROWS)).await?;
         let count = flush.copy(&mut session, rows).await?;
         flush.book(&mut session, count).await?;
-        session.commit().await?;
+        crash_point::hit("commit_before");
+        crash_point::within("commit_sent_no_reply", session.commit()).await?;
+        crash_point::hit("commit_after");
         Ok(FlushReceipt { total: sealed.total, rows: count, written: true })
     }
 }
@@ -199,7 +209,7 @@ impl<'a> Flush<'a> {
     /// Adds the rows to the hourly totals, completes the record and moves the watermark.
     async fn book(&self, session: &mut Session, count: u64) -> Result<(), PortError> {
         session.extend_limit(Duration::from_secs(count / ROWS_PER_SECOND)).await?;
-        let booked = session.execute(sqlx::query(UPSERT_ROWS)).await?;
+        let booked = crash_point::within("upsert_mid", session.execute(sqlx::query(UPSERT_ROWS))).await?;
         self.all_taken(count, booked)?;
         let complete =
             sqlx::query(COMPLETE_FLUSH).bind(&self.accumulator).bind(self.shard).bind(self.generation);
@@ -207,7 +217,10 @@ impl<'a> Flush<'a> {
         let advance =
             sqlx::query(ADVANCE_WATERMARK).bind(&self.accumulator).bind(self.shard).bind(self.generation);
         match session.execute(advance).await? {
-            1 => Ok(()),
+            1 => {
+                crash_point::hit("watermark_advanced");
+                Ok(())
+            }
             _ => Err(self.refused(Why::Gap { accumulator: self.sealed.accumulator })),
         }
     }

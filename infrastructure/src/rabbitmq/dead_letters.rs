@@ -6,6 +6,7 @@ use super::{
     outlet::{Outlet, Parcel, Target, Undelivered},
 };
 use application::{
+    crash_point,
     ports::{DeadLetter, DeadLetters, PortError},
     trace::is_trace_header,
 };
@@ -72,7 +73,8 @@ impl DeadLetters for RabbitmqDeadLetters {
             body: &letter.body,
             properties: letter_properties(letter),
         });
-        self.outlet.publish(OPERATION, parcels).await.map_err(|error| match error {
+        let publish = self.outlet.publish(OPERATION, parcels);
+        crash_point::within("dead_letter_after_publish", publish).await.map_err(|error| match error {
             Undelivered::Failed(error) => error,
             // Deleted meanwhile; the next connection declares it.
             Undelivered::Unroutable(answer) => PortError::transient(OPERATION, answer),

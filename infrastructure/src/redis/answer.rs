@@ -148,3 +148,63 @@ pub(super) fn behind(shard: Shard, (generation, sequence): (u64, u64), seen: Opt
         seen_sequence.saturating_sub(sequence),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    const WORDS: [&str; 12] = [
+        "ok",
+        "missing",
+        "foreign",
+        "shards",
+        "behind",
+        "moved",
+        "",
+        "7",
+        "-1",
+        "18446744073709551616",
+        "1024",
+        "3:0",
+    ];
+
+    fn value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Nil),
+            any::<i64>().prop_map(Value::Int),
+            select(&WORDS[..]).prop_map(|word| Value::BulkString(word.into())),
+            vec(any::<u8>(), 0..33).prop_map(Value::BulkString),
+            vec(any::<i64>().prop_map(Value::Int), 0..3).prop_map(Value::Array),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_redis_answers_is_read_or_refused(
+            answer in vec(value(), 0..12),
+            takes in vec(0..9_u8, 0..12),
+        ) {
+            let Ok(Answer::Done(mut values) | Answer::Other(_, mut values)) =
+                read(Shard(3), None, ShardCount::new(8), answer)
+            else {
+                return Ok(());
+            };
+            for take in takes {
+                let left = values.len();
+                let taken = match take {
+                    0 => values.bytes().map(drop),
+                    1 => values.text().map(drop),
+                    2 => values.optional_text().map(drop),
+                    3 => values.number().map(drop),
+                    4 => values.sum().map(drop),
+                    5 => values.timestamp().map(drop),
+                    6 => values.position().map(drop),
+                    7 => values.accumulator().map(drop),
+                    _ => values.shards().map(drop),
+                };
+                prop_assert!(taken.is_err() || take == 2 || values.len() < left, "something was read of nothing");
+            }
+        }
+    }
+}

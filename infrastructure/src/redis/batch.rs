@@ -1,7 +1,10 @@
 //! A batch as the script takes it: identities once each, amounts summed up by row.
 
 use super::{script::Invocation, sum::Sum};
-use application::ports::{Batch, Outcome};
+use application::{
+    mutation::Mutation,
+    ports::{Batch, Outcome},
+};
 use domain::{
     Amount, Fingerprint, HourWindow, IdentityKey, ProductSku, Pulse, PulseDigest, TenantId, UsageKey,
     UsageUnit,
@@ -92,7 +95,8 @@ impl PreparedBatch {
     }
 
     fn place(&mut self, key: IdentityKey, pulse: &Pulse, ids: &mut HashMap<PulseDigest, usize>) -> Place {
-        let Some(identity) = &pulse.identity else { return Place::Anonymous };
+        let identity = pulse.identity.as_ref().filter(|_| !Mutation::NoDedupe.is_on());
+        let Some(identity) = identity else { return Place::Anonymous };
         let (digest, content) = (key.digest(&pulse.tenant, identity), key.fingerprint(pulse));
         match ids.entry(digest) {
             Entry::Occupied(first) => Place::Repeated(*first.get(), content),

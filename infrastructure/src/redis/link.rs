@@ -5,6 +5,7 @@ use super::{
     fault::Fault,
     script::{Invocation, Script},
 };
+use application::crash_point;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, Value, aio::MultiplexedConnection,
 };
@@ -80,6 +81,7 @@ impl Link {
         match self.query(invocation.command()).await {
             Err(fault) if fault.is_no_script() => {
                 self.query::<()>(&script.load()).await?;
+                crash_point::hit("script_load");
                 self.query(invocation.command()).await
             }
             answer => answer,

@@ -1,18 +1,23 @@
 //! The scripts, each one atomic step on one shard.
 
+use application::mutation::Mutation;
 use redis::{Cmd, ToRedisArgs};
 use std::sync::LazyLock;
 
 /// A script by its hash; Redis keeps it until it restarts.
 #[derive(Debug)]
 pub(super) struct Script {
-    code: &'static str,
+    code: String,
     hash: String,
 }
 
 /// Refused up front when Redis is full: it would add to what is stored.
 pub(super) static APPLY: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!("#!lua\n", include_str!("scripts/guard.lua"), include_str!("scripts/apply.lua")))
+    let code = concat!("#!lua\n", include_str!("scripts/guard.lua"), include_str!("scripts/apply.lua"));
+    if Mutation::NoGenerationCheck.is_on() {
+        return Script::new(code.replace("generation, sequence = meta[3]", "generation, sequence = ARGV[3]"));
+    }
+    Script::new(code)
 });
 /// See [`APPLY`].
 pub(super) static CREATE: LazyLock<Script> = LazyLock::new(|| {
@@ -20,11 +25,9 @@ pub(super) static CREATE: LazyLock<Script> = LazyLock::new(|| {
 });
 /// Runs also when Redis is full: without it, it could never be emptied.
 pub(super) static SEAL: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        "#!lua flags=allow-oom\n",
-        include_str!("scripts/guard.lua"),
-        include_str!("scripts/seal.lua")
-    ))
+    let start = concat!("#!lua flags=allow-oom\n", include_str!("scripts/guard.lua"));
+    let rename = if Mutation::Rename.is_on() { include_str!("scripts/rename.lua") } else { "" };
+    Script::new(start.to_owned() + rename + include_str!("scripts/seal.lua"))
 });
 /// See [`SEAL`].
 pub(super) static DELETE: LazyLock<Script> = LazyLock::new(|| {
@@ -35,15 +38,25 @@ pub(super) static DELETE: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
+/// Changes nothing.
+pub(super) static CUT: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        "#!lua flags=no-writes,allow-oom\n",
+        include_str!("scripts/guard.lua"),
+        include_str!("scripts/cut.lua")
+    ))
+});
+
 impl Script {
-    fn new(code: &'static str) -> Self {
-        Self { code, hash: redis::Script::new(code).get_hash().to_owned() }
+    fn new(code: impl Into<String>) -> Self {
+        let code = code.into();
+        Self { hash: redis::Script::new(&code).get_hash().to_owned(), code }
     }
 
     /// The command that makes Redis know the script.
     pub(super) fn load(&self) -> Cmd {
         let mut command = redis::cmd("SCRIPT");
-        command.arg("LOAD").arg(self.code);
+        command.arg("LOAD").arg(&self.code);
         command
     }
 

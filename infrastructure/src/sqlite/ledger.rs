@@ -9,7 +9,10 @@ use super::{
     time::text,
 };
 use crate::positions;
-use application::ports::{FlushReceipt, PortError, SealedGeneration, UsageLedger, UsageRow, UsageRows};
+use application::{
+    crash_point,
+    ports::{FlushReceipt, PortError, SealedGeneration, UsageLedger, UsageRow, UsageRows},
+};
 use async_trait::async_trait;
 use domain::UsageTotal;
 use futures_util::TryStreamExt;
@@ -46,7 +49,9 @@ impl UsageLedger for EmbeddedStore {
             return Ok(receipt);
         }
         book(&mut step, sealed, rows).await?;
-        step.commit().await.map_err(fault(OPERATION))?;
+        crash_point::hit("commit_before");
+        crash_point::within("commit_sent_no_reply", step.commit()).await.map_err(fault(OPERATION))?;
+        crash_point::hit("commit_after");
         Ok(FlushReceipt { total: sealed.total, rows, written: true })
     }
 }
@@ -180,8 +185,10 @@ async fn book(
         .map_err(fault(OPERATION))?;
     sqlx::query(
         "INSERT INTO hourly_usage
-            (tenant, product_sku, use_unity, hour, nanos_top, nanos_high, nanos_low, pulse_count)
-         SELECT tenant, product_sku, use_unity, hour, nanos_top, nanos_high, nanos_low, pulse_count
+            (tenant, product_sku, use_unity, hour, nanos_top, nanos_high, nanos_low, pulse_count,
+            flushed_top, flushed_high, flushed_low, flushed_count)
+         SELECT tenant, product_sku, use_unity, hour, nanos_top, nanos_high, nanos_low, pulse_count,
+            nanos_top, nanos_high, nanos_low, pulse_count
          FROM temp.staged WHERE true ORDER BY tenant, product_sku, use_unity, hour
          ON CONFLICT (tenant, product_sku, use_unity, hour) DO UPDATE SET
             nanos_top = nanos_top + excluded.nanos_top + (nanos_high + excluded.nanos_high
@@ -190,11 +197,19 @@ async fn book(
                 + (nanos_low + excluded.nanos_low) / 1000000000000000000) % 1000000000000000000,
             nanos_low = (nanos_low + excluded.nanos_low) % 1000000000000000000,
             pulse_count = pulse_count + excluded.pulse_count,
+            flushed_top = coalesce(flushed_top, nanos_top) + excluded.nanos_top
+                + (coalesce(flushed_high, nanos_high) + excluded.nanos_high
+                + (coalesce(flushed_low, nanos_low) + excluded.nanos_low) / 1000000000000000000) / 1000000000000000000,
+            flushed_high = (coalesce(flushed_high, nanos_high) + excluded.nanos_high
+                + (coalesce(flushed_low, nanos_low) + excluded.nanos_low) / 1000000000000000000) % 1000000000000000000,
+            flushed_low = (coalesce(flushed_low, nanos_low) + excluded.nanos_low) % 1000000000000000000,
+            flushed_count = coalesce(flushed_count, pulse_count) + excluded.pulse_count,
             updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
     )
     .execute(&mut *connection)
     .await
     .map_err(fault(OPERATION))?;
+    crash_point::hit("upsert_mid");
     sqlx::query(
         "INSERT INTO flushes (accumulator, shard, generation, nanos_top, nanos_high, nanos_low, pulse_count,
             row_count, sealed_at, started_at, positions)
@@ -214,6 +229,7 @@ async fn book(
     .execute(&mut *connection)
     .await
     .map_err(fault(OPERATION))?;
+    crash_point::hit("ledger_inserted");
     let moved = sqlx::query(
         "UPDATE accumulator_shards SET flushed_generation = ?3, flushed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
          WHERE accumulator = ?1 AND shard = ?2 AND flushed_generation = ?3 - 1",
@@ -225,6 +241,7 @@ async fn book(
     .await
     .map_err(fault(OPERATION))?;
     if moved.rows_affected() == 1 {
+        crash_point::hit("watermark_advanced");
         return Ok(());
     }
     Err(PortError::permanent(OPERATION, "the watermark moved within a transaction: the file is damaged"))

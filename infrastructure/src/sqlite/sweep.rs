@@ -1,7 +1,7 @@
 //! Removes what is deleted or forgotten already, in bounded steps that any process may repeat after a crash.
 
 use super::{EmbeddedStore, fault::fault};
-use application::ports::PortError;
+use application::{crash_point, ports::PortError};
 use domain::Shard;
 use sqlx::SqliteConnection;
 
@@ -31,6 +31,9 @@ impl EmbeddedStore {
             Garbage::Identities => forgotten(operation, &mut step, shard).await?,
         };
         if removed > 0 {
+            if matches!(garbage, Garbage::Identities) {
+                crash_point::hit("bucket_drop");
+            }
             step.commit().await.map_err(fault(operation))?;
         }
         Ok(removed > 0)

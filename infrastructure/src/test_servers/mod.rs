@@ -110,6 +110,14 @@ impl ServerProcess {
         let _ = self.child.wait();
     }
 
+    /// How it has ended, where it has.
+    ///
+    /// # Panics
+    /// Where the process cannot be asked for.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("our own child can be asked for")
+    }
+
     /// Waits for the end.
     ///
     /// # Panics

@@ -46,9 +46,19 @@ impl PostgresServer {
     /// As [`Self::start`].
     #[must_use]
     pub fn start_with(settings: &[&str]) -> Self {
+        Self::start_in(&env::temp_dir(), settings)
+    }
+
+    /// As [`Self::start_with`], with its data in a new folder in `parent`, which all users may write to: a small disk, for
+    /// example.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn start_in(parent: &Path, settings: &[&str]) -> Self {
         let programs = programs();
         require(&programs.join("postgres").to_string_lossy(), "postgresql");
-        let folder = TempDir::with_prefix("pulse-postgres-").expect("a temporary folder");
+        let folder = TempDir::with_prefix_in("pulse-postgres-", parent).expect("a temporary folder");
         if let Some(user) = other_user() {
             run(Command::new("chown").arg(format!("{user}:")).arg(folder.path()));
         }
@@ -130,6 +140,12 @@ impl PostgresServer {
         }
         // All are gone: what the file says can only be about a stranger that was given the same number.
         let _ = fs::remove_file(data(&self.folder).join("postmaster.pid"));
+    }
+
+    /// Whether the postmaster runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        alive(self.process.pid())
     }
 
     /// Starts it again on the same data after [`Self::kill`], or kills it first; returns when it accepts queries.

@@ -12,6 +12,8 @@ use infrastructure::{
     test_servers::postgres::PostgresServer,
 };
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use std::net::Ipv4Addr;
+use tokio::{io::AsyncReadExt, net::TcpListener, task::JoinSet};
 
 async fn run(url: &str, sql: &str) {
     let mut connection = PgConnection::connect(url).await.unwrap();
@@ -200,5 +202,23 @@ async fn snapshots_that_are_not_read_to_the_end_hold_no_connection() {
     }
     for _ in 0..12 {
         ledger.usage(&UsageFilter::default()).await.unwrap().rows.try_concat().await.unwrap();
+    }
+}
+
+/// A server that dies the moment it has taken a connection.
+#[tokio::test]
+async fn a_connection_that_ends_before_its_first_answer_is_waited_for() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("postgres://postgres@127.0.0.1:{}/pulse", listener.local_addr().unwrap().port());
+    let mut server = JoinSet::new();
+    server.spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let _ = client.read(&mut [0; 64]).await;
+        }
+    });
+    let ledger = connect(&url).await;
+    for error in [ledger.check().await.unwrap_err(), ledger.migrate().await.unwrap_err()] {
+        assert!(error.is_transient(), "{error}");
     }
 }
