@@ -3,6 +3,7 @@
 use crate::{
     backends::{Backends, Books},
     clock,
+    dead_letters::places,
     settings::Settings,
 };
 use anyhow::{Context, bail};
@@ -57,7 +58,7 @@ pub(crate) async fn start(
     stop: CancellationToken,
     tasks: &mut JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
-    let Books { queries, keys, inbox, .. } = &backends.books;
+    let Books { queries, keys, inbox, file, .. } = &backends.books;
     let (Some(inbox), Some(keys)) = (inbox, keys) else {
         bail!("this ledger has no inbox: set LEDGER_URL to PostgreSQL or an embedded file");
     };
@@ -76,6 +77,7 @@ pub(crate) async fn start(
             queries: Arc::clone(queries),
             pending: Arc::new(backends.pending()),
             inbox: Arc::clone(inbox) as _,
+            letters: places(settings, file.as_ref()),
             keys: Arc::clone(keys),
             metrics,
             dashboard,

@@ -117,7 +117,7 @@ fn plan(settings: &Settings) -> anyhow::Result<Plan<'_>> {
     for kind in &settings.sources {
         let route = match kind {
             SourceKind::Rabbitmq => settings.archive_broker(CALLER, WITHOUT).map(|broker| {
-                let route = rabbitmq_route(&broker, decoder.clone());
+                let route = rabbitmq_route(&broker, decoder.clone(), Arc::new(SourceDecides));
                 let name = format!("rabbitmq {}", broker.queue);
                 used_broker = Some(broker);
                 Ok(Route { name, ..route })

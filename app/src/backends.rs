@@ -246,7 +246,8 @@ fn dependency(accumulator: &str) -> Dependency {
     Dependency::new(format!("{accumulator} or ledger"))
 }
 
-async fn embedded(file: &Path, counting: &Counting) -> Result<Arc<EmbeddedStore>, PortError> {
+/// The embedded file.
+pub(crate) async fn embedded(file: &Path, counting: &Counting) -> Result<Arc<EmbeddedStore>, PortError> {
     let settings =
         EmbeddedSettings { dedupe_window: counting.dedupe_window, ..EmbeddedSettings::new(file.to_owned()) };
     EmbeddedStore::open(&settings).await.map(Arc::new)

@@ -3,11 +3,12 @@
 
 use crate::hours::HourBound;
 use application::ports::{InboxStatus, Scope};
+use chrono::DateTime;
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
     builder::{NonEmptyStringValueParser, PossibleValuesParser},
 };
-use domain::{HourWindow, ProductSku, TenantId, TextError, UsageUnit, check_text};
+use domain::{HourWindow, ProductSku, TenantId, TextError, Timestamp, UsageUnit, check_text};
 use std::{path::PathBuf, time::Duration};
 
 /// Usage metering that adds up: counts every pulse exactly once and keeps hourly totals.
@@ -36,6 +37,7 @@ Examples:
   app --api                                  take pulses and answer questions over HTTP
   app --worker --cron --api                  all of them in one process
   app --worker --until-idle 5s               take what is there, flush it, stop
+  app --worker --print-pulses | jq .tenant   show what is counted, by which lane, in which order
   app ingest examples/flights-day.ndjson     count a file
   app usage --tenant UA                      show the totals of a tenant
 
@@ -70,6 +72,11 @@ pub(crate) struct Modes {
     /// Stop by itself this long after the last message, with everything settled and flushed [example: 5s].
     #[arg(long, value_name = "TIME", requires = "taking", value_parser = humantime::parse_duration)]
     pub(crate) until_idle: Option<Duration>,
+
+    /// Print each pulse that is counted, one JSON object a line, in the order in which its lane counted it: lane, tenant,
+    /// id, partition, offset. The program stops where its output is closed, or where nobody reads it for 30 s.
+    #[arg(long, requires = "taking", conflicts_with = "archive")]
+    pub(crate) print_pulses: bool,
 }
 
 impl Modes {
@@ -139,9 +146,12 @@ pub(crate) enum Command {
     /// Make, list and revoke the keys by which services call the HTTP API.
     #[command(subcommand)]
     Keys(Keys),
-    /// List what came over HTTP, and send failed events round again.
+    /// List what came over HTTP, send failed events round again, or discard them.
     #[command(subcommand)]
     Webhooks(Webhooks),
+    /// List what was refused, send it back to where it came from, or discard it.
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
     /// What messages of other shapes become.
     #[command(subcommand)]
     Mappings(Mappings),
@@ -412,6 +422,23 @@ pub(crate) enum Webhooks {
         #[arg(long)]
         all_failed: bool,
     },
+    /// Remove failed events for good. The same event is new when it is sent again.
+    #[command(after_help = "Examples:
+  app webhooks discard 4711
+  app webhooks discard --failed")]
+    Discard {
+        /// The number of the event.
+        #[arg(required_unless_present = "failed", conflicts_with = "failed")]
+        id: Option<i64>,
+
+        /// All that have failed.
+        #[arg(long)]
+        failed: bool,
+
+        /// Do not ask before all are removed.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// Arguments of `app webhooks list`.
@@ -432,6 +459,159 @@ pub(crate) struct WebhooksList {
     /// One JSON object a line, with what was sent.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Commands of `app dead-letters`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLetters {
+    /// Print what was refused, the latest first, and how many letters there are by their reasons.
+    #[command(after_help = "Examples:
+  app dead-letters list --reason too_old --limit 10
+  app dead-letters list --since 2026-01-10 --json | jq .places")]
+    List(LettersList),
+    /// Print everything about a letter.
+    #[command(after_help = "Examples:
+  app dead-letters show 0f3a… --json
+  app dead-letters show 0f3a… --raw > message.json")]
+    Show(LetterShow),
+    /// Send letters back to where they came from, under the identities they had: each counts once within the dedupe window.
+    #[command(long_about = REPLAY, after_help = "Examples:
+  app dead-letters replay --reason too_old --dry-run
+  app dead-letters replay 0f3a… 77c2…
+  app dead-letters replay --all")]
+    Replay(LettersReplay),
+    /// Remove letters for good; asks first.
+    #[command(after_help = "Examples:
+  app dead-letters discard 0f3a…
+  app dead-letters discard --reason malformed --yes")]
+    Discard(LettersDiscard),
+}
+
+const REPLAY: &str = "\
+Send letters back to where they came from: to the queue, the topic, or the inbox of the embedded file, with their original \
+bytes and under the identities they had, so that each counts once within the dedupe window. A letter is removed when it is \
+confirmed there. It is safe to kill and to repeat.
+
+Mend the cause first: what is refused again comes back. Only letters that are there at the beginning are taken, and a letter \
+that came back three times stays unless --force is given.";
+
+/// Which letters.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LetterChoice {
+    /// Only of this place.
+    #[arg(long)]
+    pub(crate) place: Option<LetterPlaceName>,
+
+    /// Only with this reason, such as too_old.
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+
+    /// Only of this tenant, where the body names one as a native pulse or a CloudEvent does.
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+
+    /// Only of this source, such as rabbitmq or file.
+    #[arg(long)]
+    pub(crate) source: Option<String>,
+
+    /// Only those that arrived then or later: a date, or a time in RFC 3339.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) since: Option<Timestamp>,
+}
+
+/// A place of dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LetterPlaceName {
+    /// The embedded file.
+    File,
+    /// The queue RABBITMQ_DEAD_LETTER_QUEUE.
+    Rabbitmq,
+    /// The topic KAFKA_DEAD_LETTER_TOPIC.
+    Kafka,
+}
+
+/// Arguments of `app dead-letters list`.
+#[derive(Args, Debug)]
+pub(crate) struct LettersList {
+    #[command(flatten)]
+    pub(crate) which: LetterChoice,
+
+    /// How many of each place at most; all are counted.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) limit: u32,
+
+    /// One JSON object: `letters`, and `places` with the counts.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `app dead-letters show`.
+#[derive(Args, Debug)]
+pub(crate) struct LetterShow {
+    /// The id of the letter.
+    pub(crate) id: String,
+
+    /// One JSON object.
+    #[arg(long, conflicts_with = "raw")]
+    pub(crate) json: bool,
+
+    /// Only the original bytes, as they are.
+    #[arg(long)]
+    pub(crate) raw: bool,
+}
+
+/// Arguments of `app dead-letters replay`.
+#[derive(Args, Debug)]
+pub(crate) struct LettersReplay {
+    /// The ids of letters.
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) which: LetterChoice,
+
+    /// All letters.
+    #[arg(long)]
+    pub(crate) all: bool,
+
+    /// Only say what would be done.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Also those that came back three times.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Arguments of `app dead-letters discard`.
+#[derive(Args, Debug)]
+pub(crate) struct LettersDiscard {
+    /// The ids of letters.
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) which: LetterChoice,
+
+    /// All letters.
+    #[arg(long)]
+    pub(crate) all: bool,
+
+    /// Only say what would be done.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// Midnight of a date, or a time.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    let midnight = format!("{text}T00:00:00Z");
+    let time = DateTime::parse_from_rfc3339(text).or_else(|_| DateTime::parse_from_rfc3339(&midnight));
+    time.map(|time| Timestamp::new(time.timestamp(), time.timestamp_subsec_nanos()))
+        .map_err(|_| "must be a date, or a time like 2026-01-10T12:00:00Z".to_owned())
 }
 
 fn key_name(text: &str) -> Result<String, TextError> {

@@ -4,13 +4,14 @@ use crate::{
     backends::patiently,
     cli::{Webhooks, WebhooksList},
     clock,
+    dead_letters::confirmed,
     keys::shown,
     settings::Settings,
     usage::there_is,
 };
 use anyhow::Context;
 use application::{
-    ports::{Inbox, InboxEntry, InboxFilter, InboxStatus, PortError, Retried},
+    ports::{Dealt, Inbox, InboxEntry, InboxFilter, InboxStatus, PortError},
     retry::Dependency,
 };
 use comfy_table::{Table, presets};
@@ -39,7 +40,9 @@ pub(crate) async fn run(command: Webhooks, settings: &Settings) -> anyhow::Resul
     let ledger = settings.ledger();
     if !there_is(ledger.file())? {
         return match command {
-            Webhooks::Retry { id: Some(id), .. } => anyhow::bail!("there is no event {id}"),
+            Webhooks::Retry { id: Some(id), .. } | Webhooks::Discard { id: Some(id), .. } => {
+                anyhow::bail!("there is no event {id}")
+            }
             _ => Ok(()),
         };
     }
@@ -50,7 +53,19 @@ pub(crate) async fn run(command: Webhooks, settings: &Settings) -> anyhow::Resul
     match command {
         Webhooks::List(arguments) => list(inbox.as_ref(), arguments).await,
         Webhooks::Retry { id: Some(id), .. } => retry(inbox.as_ref(), id).await,
-        Webhooks::Retry { id: None, .. } => retry_all(inbox.as_ref()).await,
+        Webhooks::Retry { id: None, .. } => {
+            let again = with_failed(inbox.as_ref(), |id| inbox.retry(id)).await?;
+            Ok(writeln!(io::stdout(), "{again} events wait again")?)
+        }
+        Webhooks::Discard { id: Some(id), .. } => discard(inbox.as_ref(), id).await,
+        Webhooks::Discard { id: None, yes, .. } => {
+            let failed = patiently(inbox.depth()).await?.failed;
+            if failed > 0 && !yes && !confirmed(&format!("discard {failed} failed events?"))? {
+                return Ok(());
+            }
+            let gone = with_failed(inbox.as_ref(), |id| inbox.discard(id)).await?;
+            Ok(writeln!(io::stdout(), "{gone} events are gone")?)
+        }
     }
 }
 
@@ -117,29 +132,40 @@ fn json_row(entry: &InboxEntry) -> serde_json::Value {
 
 async fn retry(inbox: &dyn Inbox, id: i64) -> anyhow::Result<()> {
     match patiently(inbox.retry(id)).await? {
-        Retried::Again => Ok(writeln!(io::stdout(), "event {id} waits again")?),
-        Retried::NotFailed(status) => anyhow::bail!("event {id} is {} and has not failed", status.word()),
-        Retried::Unknown => anyhow::bail!("there is no event {id}"),
+        Dealt::Done => Ok(writeln!(io::stdout(), "event {id} waits again")?),
+        Dealt::NotFailed(status) => anyhow::bail!("event {id} is {} and has not failed", status.word()),
+        Dealt::Unknown => anyhow::bail!("there is no event {id}"),
     }
 }
 
-/// Those that had failed when they were looked at, from the newest to the oldest: what fails again meanwhile waits.
-async fn retry_all(inbox: &dyn Inbox) -> anyhow::Result<()> {
+async fn discard(inbox: &dyn Inbox, id: i64) -> anyhow::Result<()> {
+    match patiently(inbox.discard(id)).await? {
+        Dealt::Done => Ok(writeln!(io::stdout(), "event {id} is gone")?),
+        Dealt::NotFailed(status) => anyhow::bail!("event {id} is {} and has not failed", status.word()),
+        Dealt::Unknown => anyhow::bail!("there is no event {id}"),
+    }
+}
+
+/// Deals with those that had failed when they were looked at, from the newest to the oldest: what fails again meanwhile
+/// waits. With how many it was done.
+async fn with_failed<F: Future<Output = Result<Dealt, PortError>>>(
+    inbox: &dyn Inbox,
+    deal: impl Fn(i64) -> F,
+) -> anyhow::Result<u64> {
     let mut filter =
         InboxFilter { status: Some(InboxStatus::Failed), source: None, before: None, limit: PAGE };
-    let mut again = 0_u64;
+    let mut done = 0_u64;
     loop {
         let page = patiently(inbox.list(&filter)).await?;
         for entry in &page {
-            if patiently(inbox.retry(entry.id)).await? == Retried::Again {
-                again += 1;
+            if patiently(deal(entry.id)).await? == Dealt::Done {
+                done += 1;
             }
         }
         let Some(last) = page.last() else { break };
         filter.before = Some(last.id);
     }
-    writeln!(io::stdout(), "{again} events wait again")?;
-    Ok(())
+    Ok(done)
 }
 
 /// Removes what was done long enough ago, at the start and every hour, until the stop.
@@ -188,7 +214,8 @@ pub(crate) async fn remove_done(
     Ok(())
 }
 
-fn earlier(time: Timestamp, by: Duration) -> Timestamp {
+/// A moment so long before another.
+pub(crate) fn earlier(time: Timestamp, by: Duration) -> Timestamp {
     let seconds = i64::try_from(by.as_secs()).unwrap_or(i64::MAX);
     Timestamp::new(time.seconds().saturating_sub(seconds), time.nanos())
 }

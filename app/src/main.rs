@@ -5,6 +5,7 @@ mod archive;
 mod backends;
 mod cli;
 mod clock;
+mod dead_letters;
 mod health;
 mod hours;
 mod inbox;
@@ -14,6 +15,7 @@ mod logging;
 mod mappings;
 mod overview;
 mod populate;
+mod print_pulses;
 mod progress;
 mod service;
 mod settings;
@@ -92,6 +94,9 @@ async fn run_until_stopped(modes: Modes, command: Option<Command>, settings: Set
         Some(Command::Flush) => or_stopped(&stop, Box::pin(flush(&settings))).await,
         Some(Command::Migrate) => or_stopped(&stop, Box::pin(migrate(&settings))).await,
         Some(Command::Keys(command)) => or_stopped(&stop, Box::pin(keys::run(command, &settings))).await,
+        Some(Command::DeadLetters(command)) => {
+            or_stopped(&stop, Box::pin(dead_letters::run(command, &settings))).await
+        }
         Some(Command::Webhooks(command)) => or_stopped(&stop, Box::pin(inbox::run(command, &settings))).await,
         Some(Command::Populate(arguments)) => populate::run(arguments, &settings, stop).await,
         Some(Command::Settings(_) | Command::Mappings(_) | Command::Health(_)) => Ok(()),
@@ -121,6 +126,9 @@ async fn flush(settings: &Settings) -> anyhow::Result<()> {
         let flushed = backends.flush().await?;
         if let Some(inbox) = &backends.books.inbox {
             inbox::remove_done(inbox, settings.inbox.retention, &backends.dependency).await?;
+        }
+        if let Some(file) = &backends.books.file {
+            dead_letters::remove_old(file, settings.letter_retention, &backends.dependency).await?;
         }
         Ok(flushed)
     })

@@ -4,15 +4,16 @@ use crate::{
     api::{self, Api},
     backends::{Backends, lock_service},
     cli::Modes,
-    clock, inbox,
+    clock, dead_letters, inbox,
     overview::overview,
+    print_pulses::{STALL_LIMIT, print_pulses},
     settings::{Accumulator, Faults, Http, Kafka, Settings, SourceKind, Stores, shown_url},
 };
 use anyhow::Context;
 use application::{
     decode::{Decoder, Format},
-    ingest::{IngestPulses, Limits, Route, Tally},
-    ports::LogPositions,
+    ingest::{AppliedPulse, IngestPulses, Limits, Route, Tally},
+    ports::{LogPositions, PulseSource},
     retry::Dependency,
 };
 use domain::AccumulatorId;
@@ -20,11 +21,12 @@ use infrastructure::{
     http::{Credentials, bind, serve_metrics},
     inbox::InboxSettings,
     metrics::{MetricSources, Metrics},
-    rabbitmq::{RabbitmqDeadLetters, RabbitmqSettings, RabbitmqSource},
+    rabbitmq::{QueueType, RabbitmqDeadLetters, RabbitmqSettings, RabbitmqSource, RabbitmqStreamSource},
 };
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::{
     select,
+    sync::mpsc,
     task::JoinSet,
     time::{Instant, interval, sleep, timeout},
 };
@@ -57,11 +59,12 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
     let broker = settings.rabbitmq().filter(|_| settings.sources.contains(&SourceKind::Rabbitmq));
     let overview = overview(&backends, broker, settings.kafka_source());
     let (marks, removal) = (Arc::new(Dependency::new("ledger")), Arc::new(Dependency::new("inbox")));
+    let letters = Arc::new(Dependency::new("dead letters"));
     let metrics = Arc::new(Metrics::new(MetricSources {
         overview: overview.clone(),
         tally: plan.works.then(|| Arc::clone(&tally)),
         flushes: plan.flushes.then(|| Arc::clone(&backends.flushes)),
-        dependencies: [&backends.dependency, &marks, &removal].map(Arc::clone).into(),
+        dependencies: [&backends.dependency, &marks, &removal, &letters].map(Arc::clone).into(),
         redis_at_risk: match &plan.stores.accumulator {
             Accumulator::Redis(redis) => Some(!redis.strict),
             Accumulator::Embedded(_) => None,
@@ -86,7 +89,13 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
         let route =
             |source: &Source| source.route(service.settings.decoder(&plan.stores.ledger), &service.backends);
         let routes = plan.sources.iter().map(route).collect::<Result<_, _>>()?;
-        tasks.spawn(Arc::clone(&service).work(routes, modes.until_idle));
+        let applied = modes.print_pulses.then(|| {
+            // One batch of each lane may wait.
+            let (applied, batches) = mpsc::channel(usize::from(service.backends.shard_count.get()));
+            tasks.spawn(print_pulses(batches, tokio::io::stdout(), STALL_LIMIT));
+            applied
+        });
+        tasks.spawn(Arc::clone(&service).work(routes, modes.until_idle, applied));
     }
     if let Some(accumulator) = accumulator {
         tasks.spawn(Arc::clone(&service).report_marks(accumulator, marks));
@@ -96,6 +105,10 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
         if let Some(inbox) = &service.backends.books.inbox {
             let (inbox, retention) = (Arc::clone(inbox), service.settings.inbox.retention);
             tasks.spawn(inbox::remove_done_hourly(inbox, retention, removal, service.stop.clone()));
+        }
+        if let Some(file) = &service.backends.books.file {
+            let (file, retention) = (Arc::clone(file), service.settings.letter_retention);
+            tasks.spawn(dead_letters::remove_old_hourly(file, retention, letters, service.stop.clone()));
         }
     }
     let mut result = Ok(());
@@ -234,7 +247,8 @@ impl fmt::Display for Source {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rabbitmq(broker) => {
-                write!(formatter, "{} queue {}", shown_url(&broker.url), broker.queue)
+                let (url, kind) = (shown_url(&broker.url), broker.queue_type.name());
+                write!(formatter, "{url} {kind} queue {}", broker.queue)
             }
             Self::Kafka(kafka) => write!(formatter, "kafka {} topic {}", kafka.brokers, kafka.topic),
             Self::Inbox(_) => formatter.write_str("inbox"),
@@ -245,7 +259,7 @@ impl fmt::Display for Source {
 impl Source {
     fn route(&self, decoder: Decoder, backends: &Backends) -> anyhow::Result<Route> {
         match self {
-            Self::Rabbitmq(broker) => Ok(rabbitmq_route(broker, decoder)),
+            Self::Rabbitmq(broker) => Ok(rabbitmq_route(broker, decoder, Arc::clone(&backends.positions))),
             Self::Kafka(kafka) => kafka_route(kafka, decoder, Arc::clone(&backends.positions)),
             // Its events are of one shape, whatever the brokers bring.
             Self::Inbox(reading) => {
@@ -255,11 +269,19 @@ impl Source {
     }
 }
 
-/// The queue of the broker, and its dead letters.
-pub(crate) fn rabbitmq_route(broker: &RabbitmqSettings, decoder: Decoder) -> Route {
+/// The queue or the stream of the broker, and its dead letters.
+pub(crate) fn rabbitmq_route(
+    broker: &RabbitmqSettings,
+    decoder: Decoder,
+    positions: Arc<dyn LogPositions>,
+) -> Route {
+    let source: Arc<dyn PulseSource> = match broker.queue_type {
+        QueueType::Stream => Arc::new(RabbitmqStreamSource::new(broker.clone(), positions)),
+        QueueType::Quorum | QueueType::Classic => Arc::new(RabbitmqSource::new(broker.clone())),
+    };
     Route {
         name: "rabbitmq".to_owned(),
-        source: Arc::new(RabbitmqSource::new(broker.clone())),
+        source,
         dead_letters: Arc::new(RabbitmqDeadLetters::new(broker.clone())),
         decoder,
     }
@@ -310,7 +332,12 @@ struct Service {
 }
 
 impl Service {
-    async fn work(self: Arc<Self>, routes: Vec<Route>, until_idle: Option<Duration>) -> anyhow::Result<()> {
+    async fn work(
+        self: Arc<Self>,
+        routes: Vec<Route>,
+        until_idle: Option<Duration>,
+        applied: Option<mpsc::Sender<Vec<AppliedPulse>>>,
+    ) -> anyhow::Result<()> {
         let engine = IngestPulses {
             routes,
             sink: Arc::clone(&self.backends.sink),
@@ -318,6 +345,7 @@ impl Service {
             shards: self.backends.shard_count,
             limits: Limits { until_idle, ..self.settings.limits() },
             tally: Arc::clone(&self.tally),
+            applied,
         };
         let result = engine.run(self.stop.clone()).await;
         let done = self.tally.snapshot();

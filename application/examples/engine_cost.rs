@@ -119,6 +119,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         shards: ShardCount::new(8).ok_or("shards")?,
         limits: Limits::default(),
         tally: Arc::clone(&tally),
+        applied: None,
     };
     let (start, cpu) = (Instant::now(), cpu_seconds());
     engine.run(CancellationToken::new()).await?;

@@ -1,12 +1,13 @@
 //! What the ingestor does, and the ports it does it through. No driver crate is used here.
 //!
 //! [`ingest`] counts pulses, [`flush_usage`] moves the counts into the books, [`open_shards`] notices lost storage,
-//! [`report_usage`] tells what was used, [`overview`] how it goes, [`api_keys`] lets services in,
+//! [`report_usage`] tells what was used, [`overview`] how it goes, [`api_keys`] lets services in, [`dead_letters`] sends back,
 //! [`populate`] makes up load.
 
 pub mod accept_pulses;
 pub mod api_keys;
 pub mod crash_point;
+pub mod dead_letters;
 pub mod decode;
 pub mod flush_tally;
 pub mod flush_usage;

@@ -47,6 +47,12 @@ impl LogName {
         fits.then(|| Self(name.into()))
     }
 
+    /// The number of the partition: the last part, where that is a number.
+    #[must_use]
+    pub fn partition(&self) -> Option<u32> {
+        self.0.rsplit('/').next()?.parse().ok()
+    }
+
     /// The name as it is stored.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -128,6 +134,13 @@ mod tests {
         assert_eq!(LogName::of(&["kafka", &"x".repeat(1_024)]), None);
         assert_eq!(LogName::parse("a\nb"), None);
         assert!(LogName::parse("kafka/a%2Fb/c").is_some());
+    }
+
+    #[test]
+    fn the_last_part_is_the_number_of_the_partition() {
+        let partition = |parts: &[&str]| LogName::of(parts).unwrap().partition();
+        assert_eq!(partition(&["kafka", "c", "t", "11"]), Some(11));
+        assert_eq!(partition(&["file", "7/8"]), None);
     }
 
     #[test]

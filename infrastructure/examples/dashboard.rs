@@ -3,6 +3,7 @@
 //! Log in as `operator` with `operator`. Pulses keep coming in; the file is gone when the program ends.
 
 use application::{
+    dead_letters::NamedPlace,
     decode::Decoder,
     flush_usage::FlushUsage,
     open_shards::open_shards,
@@ -21,7 +22,7 @@ use infrastructure::{
     http::{Credentials, Dashboard, HttpLimits, HttpPorts, HttpSettings, HttpState, bind, serve},
     metrics::{MetricSources, Metrics},
     schedule::FlushSchedule,
-    sqlite::{EmbeddedSettings, EmbeddedStore},
+    sqlite::{EmbeddedLetters, EmbeddedSettings, EmbeddedStore},
 };
 use std::{env, error::Error, net::SocketAddr, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
@@ -150,6 +151,11 @@ async fn main() -> Result<()> {
             generations: Arc::clone(&store) as _,
         }),
         inbox: Arc::new(MockInbox::new()),
+        letters: vec![NamedPlace {
+            name: "file",
+            title: "dead letters in the embedded file".to_owned(),
+            place: Arc::new(EmbeddedLetters::new(Arc::clone(&store))),
+        }],
         keys: Arc::new(MockApiKeys::new()),
         metrics: Arc::new(Metrics::new(MetricSources {
             overview: gather.clone(),

@@ -214,6 +214,7 @@ async fn drain_worker(
         shards,
         limits,
         tally: Arc::clone(&tally),
+        applied: None,
     };
     let stop = CancellationToken::new();
     let clock = Clock::start(broker, Some(redis.pid()))?;

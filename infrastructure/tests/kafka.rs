@@ -10,6 +10,8 @@ mod contract;
 mod counting;
 #[path = "kafka/faults.rs"]
 mod faults;
+#[path = "kafka/letters.rs"]
+mod letters;
 #[path = "kafka/observing.rs"]
 mod observing;
 #[path = "kafka/publishing.rs"]

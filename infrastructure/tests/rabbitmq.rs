@@ -6,12 +6,16 @@
 mod contract;
 #[path = "rabbitmq/faults.rs"]
 mod faults;
+#[path = "rabbitmq/letters.rs"]
+mod letters;
 #[path = "rabbitmq/malformed.rs"]
 mod malformed;
 #[path = "rabbitmq/observing.rs"]
 mod observing;
 #[path = "rabbitmq/publishing.rs"]
 mod publishing;
+#[path = "rabbitmq/stream.rs"]
+mod stream;
 #[path = "rabbitmq/topology.rs"]
 mod topology;
 

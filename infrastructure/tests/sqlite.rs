@@ -11,6 +11,8 @@ mod inbox;
 mod inbox_crashes;
 #[path = "shared/inbox_events.rs"]
 mod inbox_events;
+#[path = "sqlite/letters.rs"]
+mod letters;
 
 use infrastructure::sqlite::{EmbeddedSettings, EmbeddedStore};
 use std::{path::Path, time::Duration};

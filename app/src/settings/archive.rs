@@ -72,7 +72,9 @@ impl Settings {
         }
         let queue = self.archive_queue(&broker);
         let ahead = u16::try_from(self.archive.batch_size * 2).unwrap_or(u16::MAX);
-        Ok(RabbitmqSettings { queue, prefetch: ahead, ..broker })
+        // The archive has no positions, and leaves what it has taken to the broker.
+        let queue_type = broker.queue_type.beside();
+        Ok(RabbitmqSettings { queue, queue_type, prefetch: ahead, ..broker })
     }
 
     /// The topic as the archive reads it.

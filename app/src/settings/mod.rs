@@ -39,6 +39,8 @@ use std::{
 use stores::LedgerChoice;
 use tracing_subscriber::EnvFilter;
 
+/// What is declared beside a stream has its name in front.
+const STREAM_NAME_MAX: usize = 200;
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -67,6 +69,8 @@ pub(crate) struct Settings {
     ledger: Option<LedgerChoice>,
     /// The embedded file.
     pub(crate) embedded: PathBuf,
+    /// How long it keeps dead letters.
+    pub(crate) letter_retention: Duration,
     /// The HTTP API.
     pub(crate) http: Http,
     /// What is logged, and how.
@@ -200,6 +204,7 @@ impl Settings {
             redis: Redis::read(reader),
             ledger: LedgerChoice::read(reader),
             embedded: reader.required("PULSE_DB", |text| Some(PathBuf::from(text))),
+            letter_retention: reader.required("DEAD_LETTER_RETENTION", duration(HOUR..=CENTURY)),
             http: Http::read(reader),
             log: Log {
                 level: reader.required("LOG_LEVEL", log_level),
@@ -212,8 +217,12 @@ impl Settings {
             reader.fault("PULSE_SOURCES", remedy);
         }
         settings.check_archive(reader);
-        if settings.counting.dedupe == Dedupe::Offset && !settings.sources.contains(&SourceKind::Kafka) {
-            reader.fault("PULSE_DEDUPE", "is offset, and PULSE_SOURCES names no log: a queue has no offsets");
+        if settings.counting.dedupe == Dedupe::Offset
+            && !settings.sources.iter().any(|kind| settings.is_log(*kind))
+        {
+            let fault = "is offset, and PULSE_SOURCES names no log: a queue has no offsets, unless \
+                         RABBITMQ_QUEUE_TYPE is stream";
+            reader.fault("PULSE_DEDUPE", fault);
         }
         if let (None, Some(LedgerChoice::Embedded(file))) = (&settings.redis, &settings.ledger)
             && reader.is_set("PULSE_DB")
@@ -240,12 +249,29 @@ impl Settings {
         self.rabbitmq.as_ref()
     }
 
+    /// Whether a source keeps its messages, each at its place.
+    fn is_log(&self, kind: SourceKind) -> bool {
+        match kind {
+            SourceKind::Kafka => true,
+            SourceKind::Rabbitmq => {
+                self.rabbitmq.as_ref().is_some_and(|broker| broker.queue_type == QueueType::Stream)
+            }
+            SourceKind::Inbox => false,
+        }
+    }
+
     /// The topic, for a caller that cannot do without.
     ///
     /// # Errors
     /// Names what is lacking, and `instead` as the way out.
     pub(crate) fn kafka(&self, caller: &str, instead: &str) -> Result<&Kafka, Fault> {
         self.kafka.as_ref().ok_or_else(|| Fault::lacking("KAFKA_BROKERS", caller, instead))
+    }
+
+    /// The topic, where brokers are configured.
+    #[cfg(feature = "kafka")]
+    pub(crate) const fn kafka_where_configured(&self) -> Option<&Kafka> {
+        self.kafka.as_ref()
     }
 
     /// The topic, where it is among the sources.
@@ -278,12 +304,19 @@ fn read_rabbitmq(reader: &mut Reader<'_>) -> Option<RabbitmqSettings> {
     let queue = reader.required("RABBITMQ_QUEUE", amqp_name);
     let queue_type = reader.required(
         "RABBITMQ_QUEUE_TYPE",
-        one_of([("quorum", QueueType::Quorum), ("classic", QueueType::Classic)]),
+        one_of([
+            ("quorum", QueueType::Quorum),
+            ("classic", QueueType::Classic),
+            ("stream", QueueType::Stream),
+        ]),
     );
     let exchange = reader.optional("RABBITMQ_EXCHANGE", amqp_name);
     let binding = Some(reader.required("RABBITMQ_BINDING", amqp_name)).filter(|_| exchange.is_some());
     let prefetch = reader.required("RABBITMQ_PREFETCH", number(1..=u16::MAX));
     let dead_letter_queue = reader.required("RABBITMQ_DEAD_LETTER_QUEUE", amqp_name);
+    if queue_type == QueueType::Stream && queue.len() > STREAM_NAME_MAX {
+        reader.fault("RABBITMQ_QUEUE", "is too long: the name of a stream has 200 bytes at most");
+    }
     if dead_letter_queue == queue {
         reader.fault(
             "RABBITMQ_DEAD_LETTER_QUEUE",

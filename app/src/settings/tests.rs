@@ -101,6 +101,21 @@ fn all_faults_are_named_at_once() {
 }
 
 #[test]
+fn a_stream_has_offsets_and_what_is_taken_out_of_queues_beside_it_is_none() {
+    let url = ("RABBITMQ_URL", "amqp://h");
+    let by_offset = ("PULSE_DEDUPE", "offset");
+    assert!(faults(&[url, by_offset]).contains("a queue has no offsets"));
+    let stream = ("RABBITMQ_QUEUE_TYPE", "stream");
+    let exchange = ("RABBITMQ_EXCHANGE", "usage");
+    let settings = load(&[url, by_offset, stream, exchange]).unwrap();
+    assert_eq!(settings.rabbitmq().unwrap().queue_type, QueueType::Stream);
+    assert_eq!(settings.archive_broker("x", "y").unwrap().queue_type, QueueType::Quorum);
+    let long = "x".repeat(201);
+    assert!(faults(&[url, stream, ("RABBITMQ_QUEUE", &long)]).contains("RABBITMQ_QUEUE: is too long"));
+    assert!(load(&[url, ("RABBITMQ_QUEUE", &long)]).is_ok());
+}
+
+#[test]
 fn a_name_that_is_nearly_ours_is_a_fault_and_any_other_is_left_alone() {
     for (name, ours) in [
         ("REDIS_URI", "REDIS_URL"),

@@ -6,6 +6,7 @@ mod folder;
 mod inbox;
 mod ingesting;
 mod json_ledger;
+mod letters;
 #[cfg(feature = "servers")]
 mod metrics;
 #[cfg(feature = "servers")]

@@ -30,6 +30,8 @@ fn wrong_usage_is_told_apart_from_failure_by_the_exit_code() {
         &["--standalone", "usage"],
         &["--cron", "--until-idle", "5s"],
         &["--worker", "--until-idle", "soon"],
+        &["--archive", "--print-pulses"],
+        &["--cron", "--print-pulses"],
         &["ingest"],
         &["usage", "--json", "--csv"],
         &["usage", "--from", "2013-01-01T10:30:00Z"],

@@ -14,11 +14,14 @@ mod crashes;
 mod event_counter;
 #[cfg(all(feature = "kafka", feature = "clickhouse"))]
 mod kafka;
+mod letters;
 mod metrics;
 mod outages;
+mod printing;
 mod publishing;
 mod quorum;
 mod stopping;
+mod streams;
 mod system;
 mod totals;
 mod totals_table;

@@ -8,8 +8,9 @@ use lapin::{
     BasicProperties, Connection, ConnectionProperties,
     options::{
         BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+        QueueDeleteOptions,
     },
-    types::FieldTable,
+    types::{AMQPValue, FieldTable},
 };
 use std::{
     collections::BTreeMap,
@@ -34,7 +35,7 @@ pub(crate) struct System {
     folder: TempDir,
 }
 
-/// A process of the program; its log is kept in a file.
+/// A process of the program; its log and its output are kept in files.
 pub(crate) struct App {
     pub(crate) process: ServerProcess,
     log: PathBuf,
@@ -43,6 +44,11 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// What all runs under this name have printed.
+    pub(crate) fn out(&self) -> String {
+        fs::read_to_string(self.log.with_extension("out")).unwrap()
     }
 
     /// The exit code, once it has ended by itself.
@@ -76,11 +82,19 @@ impl System {
     /// Starts the program; it runs until it ends, is told to, or the value is dropped.
     pub(crate) fn spawn(&self, name: &str, arguments: &[&str], settings: &[(&str, &str)]) -> App {
         let log = self.path(&format!("{name}.log"));
-        let file = File::options().create(true).append(true).open(&log).unwrap();
+        let append = |path: &Path| File::options().create(true).append(true).open(path).unwrap();
+        let (errors, out) = (append(&log), append(&log.with_extension("out")));
         let process = ServerProcess::start(None, env!("CARGO_BIN_EXE_app"), |command| {
-            self.configure(command.args(arguments).stderr(file), settings);
+            self.configure(command.args(arguments).stdout(out).stderr(errors), settings);
         });
         App { process, log }
+    }
+
+    /// The program, ready to be started.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
+        self.configure(command.args(arguments), &[]);
+        command
     }
 
     /// Runs the program to its end and expects success.
@@ -170,8 +184,8 @@ impl System {
             {
                 message.delivery.acker.ack(BasicAckOptions::default()).await.unwrap();
                 let headers = message.delivery.properties.headers().clone().unwrap_or_default();
-                let text = |value: &lapin::types::AMQPValue| match value {
-                    lapin::types::AMQPValue::LongString(text) => text.to_string(),
+                let text = |value: &AMQPValue| match value {
+                    AMQPValue::LongString(text) => text.to_string(),
                     other => format!("{other:?}"),
                 };
                 let headers =
@@ -180,6 +194,18 @@ impl System {
             }
             letters
         })
+    }
+
+    /// Deletes a queue, and declares it anew as a stream.
+    pub(crate) fn make_stream_anew(&self, queue: &str) {
+        self.amqp(async |connection| {
+            let channel = connection.create_channel().await.unwrap();
+            channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.unwrap();
+            let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+            let mut arguments = FieldTable::default();
+            arguments.insert("x-queue-type".into(), AMQPValue::LongString("stream".into()));
+            channel.queue_declare(queue.into(), options, arguments).await.unwrap();
+        });
     }
 
     fn amqp<T>(&self, call: impl AsyncFnOnce(&Connection) -> T) -> T {

@@ -67,6 +67,7 @@ macro_rules! inbox_contract {
             what_was_refused_fails_with_the_reasons
             an_event_refused_after_it_was_done_has_failed
             a_failed_event_can_be_sent_round_again
+            only_a_failed_event_can_be_discarded
             only_what_is_done_is_removed
         }
     };

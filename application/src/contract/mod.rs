@@ -4,6 +4,6 @@ pub mod accumulator;
 pub mod api_keys;
 pub mod inbox;
 pub mod ledger;
+pub mod letters;
 pub mod queries;
-pub mod refused;
 pub mod source;

@@ -1,6 +1,6 @@
 //! Checks that every format shares: texts, amounts, times, identities, and how they are refused.
 
-use super::{Anonymous, Decoder};
+use super::{Anonymous, Decoder, first_item};
 use crate::ports::Envelope;
 use chrono::DateTime;
 use domain::{Amount, AmountError, PulseIdentity, Reason, Rejection, TextError, Timestamp};
@@ -154,7 +154,8 @@ pub(super) fn stand_in_identity(
 ) -> Result<Option<PulseIdentity>, Rejection> {
     match (&envelope.message_id, anonymous) {
         (Some(id), _) if !id.is_empty() => {
-            Ok(Some(PulseIdentity::Message { id: id_text("message_id", id)?, item: index }))
+            let item = first_item(envelope).saturating_add(index);
+            Ok(Some(PulseIdentity::Message { id: id_text("message_id", id)?, item }))
         }
         (_, Anonymous::Accept) => Ok(None),
         (_, Anonymous::Reject) => Err(Rejection::new(

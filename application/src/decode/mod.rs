@@ -10,7 +10,7 @@ mod pulse;
 
 use crate::ports::{Delivery, Envelope};
 use cloud_events::Form;
-use domain::{Pulse, Reason, Rejection, check_file_name};
+use domain::{Pulse, PulseIdentity, Reason, Rejection, check_file_name};
 use event::Reading;
 use mapping::{ColumnValue, Mapping, Message};
 use std::{ops::Range, sync::Arc, time::Duration};
@@ -21,6 +21,16 @@ pub use event::{Event, ReadAs};
 pub const HEADER_FORMAT: &str = "pulse-format";
 /// Native pulses, or `CloudEvents` that say so themselves.
 pub const NATIVE: &str = "pulse";
+/// The header by which a message says which pulse of another message its first one was, from 0: an item that goes alone
+/// keeps the identity that it had among others.
+pub const HEADER_ITEM: &str = "pulse-item";
+
+/// Which pulse of its original message the first one of this message is.
+#[must_use]
+pub fn first_item(envelope: &Envelope) -> u32 {
+    let header = envelope.headers.iter().find(|(name, _)| name == HEADER_ITEM);
+    header.and_then(|(_, item)| item.parse().ok()).unwrap_or_default()
+}
 
 /// What to make of messages.
 #[derive(Clone, Debug)]
@@ -157,6 +167,32 @@ impl Decoder {
             Format::Mapping(mapping) => Some(mapping),
             Format::Pulse | Format::CloudEvents => None,
         }
+    }
+
+    /// What an item is called, for people: the column `id` of its mapping, or else its own id or that of its message,
+    /// also where ids are not remembered.
+    #[must_use]
+    pub fn label(&self, delivery: &Delivery, bytes: &Range<usize>, index: u32) -> Option<String> {
+        let text = body::text(delivery.body.get(bytes.clone())?).ok()?;
+        let form = self.form(delivery).ok()?;
+        let column = || {
+            let Format::Mapping(mapping) = self.format(&delivery.envelope) else { return None };
+            let place = mapping.columns.iter().position(|column| &*column.name == "id")?;
+            match self.columns_of(delivery, form, text).ok()?.swap_remove(place) {
+                ColumnValue::Text(id) => Some(id),
+                ColumnValue::Integer(id) => Some(id.to_string()),
+                _ => None,
+            }
+        };
+        let identity = || {
+            let reading = self.read(delivery, form, text, index, Anonymous::Accept).ok()?;
+            Some(match reading.identity? {
+                PulseIdentity::Id(id)
+                | PulseIdentity::Message { id, .. }
+                | PulseIdentity::CloudEvent { id, .. } => id.into_string(),
+            })
+        };
+        column().or_else(identity)
     }
 
     /// A verdict for each item, made from what it says.

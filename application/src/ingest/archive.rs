@@ -109,7 +109,7 @@ impl Effect for ArchiveWriter {
                     item: origin.item.unwrap_or_default(),
                     delivery,
                     source: &origin.route().source_name,
-                    mapping: origin.route().mapping.as_deref(),
+                    mapping: origin.route().decoder.mapping().map(Arc::as_ref),
                 }
             })
             .collect();

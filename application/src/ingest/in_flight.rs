@@ -1,6 +1,6 @@
 //! Deliveries between receipt and settlement, and the watermark below which all are finished.
 
-use crate::decode::mapping::Mapping;
+use crate::decode::Decoder;
 use crate::ports::{Delivery, LogReading, PartitionId, Watermark};
 use domain::{LogPosition, content_hash};
 use std::{
@@ -27,8 +27,8 @@ pub(super) struct InFlight {
 pub(super) struct RouteHandle {
     /// What operators call the source.
     pub(super) source_name: String,
-    /// What its messages are, where they are of another shape.
-    pub(super) mapping: Option<Arc<Mapping>>,
+    /// What is made of its messages.
+    pub(super) decoder: Decoder,
     pub(super) unsettled: Arc<Unsettled>,
     /// Whether the place in a log is an identity.
     pub(super) by_offset: bool,

@@ -9,6 +9,7 @@
 //! source's own prefetch. A fault of the world is held in place, a fault of the message becomes a dead letter, and any other
 //! ends the engine with nothing settled that is not durable.
 
+mod applied;
 mod archive;
 mod effect;
 mod in_flight;
@@ -22,6 +23,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
+pub use applied::AppliedPulse;
 pub use archive::ArchiveEvents;
 pub use tally::{Tally, TallySnapshot};
 
@@ -149,6 +151,12 @@ pub struct IngestPulses {
     pub limits: Limits,
     /// What was done, for whoever wants to look while it runs.
     pub tally: Arc<Tally>,
+    /// Where each counted pulse is told, batch by batch, in the order in which its lane counted them; `None` for nowhere.
+    ///
+    /// A lane waits for room there before it applies a batch, never after: what is durable is settled however slowly
+    /// somebody reads. Once nobody reads any more, nothing is told. A pulse that was counted before is not told again;
+    /// one whose batch had to be repeated after a lost reply may not be told at all.
+    pub applied: Option<mpsc::Sender<Vec<AppliedPulse>>>,
 }
 
 type Work = JoinSet<Result<(), PortError>>;
@@ -163,7 +171,7 @@ impl IngestPulses {
     /// See [`IngestError`]. Whatever the error, nothing was settled that is not durable.
     pub async fn run(self, stop: CancellationToken) -> Result<(), IngestError> {
         let dependency = self.tally.depends_on(&self.sink_name);
-        let writer = |shard| Arc::new(ShardWriter::new(shard, &self.sink, &dependency));
+        let writer = |shard| Arc::new(ShardWriter::new(shard, &self.sink, &dependency, self.applied.clone()));
         let engine = Engine {
             writers: self.shards.shards().map(writer).collect(),
             routes: self.routes,
@@ -282,7 +290,7 @@ impl<E: Effect> Engine<E> {
                 lanes: lanes.to_vec(),
                 route: Arc::new(RouteHandle {
                     source_name: route.name.clone(),
-                    mapping: route.decoder.mapping().cloned(),
+                    decoder: route.decoder.clone(),
                     unsettled: Arc::clone(&unsettled),
                     by_offset: route.decoder.dedupe.by_offset(),
                     refuse,

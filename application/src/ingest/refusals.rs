@@ -6,12 +6,16 @@ use super::{
 };
 use crate::{
     crash_point,
-    ports::{DeadLetter, DeadLetters, PortError},
+    decode::first_item,
+    ports::{DeadLetter, DeadLetters, Delivery, Envelope, PortError},
     retry::Dependency,
 };
 use domain::{Rejection, content_hash};
-use std::{fmt::Write, sync::Arc};
+use std::sync::Arc;
 use tokio::sync::mpsc;
+
+/// How the ids begin that messages without one get when they are refused.
+const MADE_ID: &str = "refused-";
 
 /// A refused pulse, or a message that no pulse could be read from.
 pub(super) struct Refused {
@@ -55,19 +59,44 @@ impl Refusals {
             id: letter_id(&self.source_name, origin),
             rejection: rejection.clone(),
             body: delivery.body[origin.bytes.clone()].to_vec(),
-            item: origin.item,
+            item: item_of(origin),
             source: self.source_name.clone(),
             place: delivery.log.as_ref().map(|reading| (reading.log.clone(), delivery.sequence)),
-            envelope: delivery.envelope.clone(),
+            envelope: known(&self.source_name, delivery),
             received_at: delivery.received_at,
         }
     }
 }
 
+/// Which pulse of the original message it is: an item that came alone keeps its place.
+fn item_of(origin: &Origin) -> Option<u32> {
+    origin.item.map(|item| first_item(&origin.in_flight.delivery.envelope).saturating_add(item))
+}
+
+/// What the message said, with an id where it had none: the letter stands for one delivery of it, so that what is sent
+/// back twice counts once, and two messages with the same bytes count twice.
+fn known(source: &str, delivery: &Delivery) -> Envelope {
+    let mut envelope = delivery.envelope.clone();
+    if envelope.message_id.as_ref().is_none_or(String::is_empty) {
+        let Delivery { partition, sequence, received_at, log, .. } = delivery;
+        let place = match log {
+            Some(reading) => format!("{}@{sequence}", reading.log),
+            None => format!("{}/{sequence}@{}.{}", partition.0, received_at.seconds(), received_at.nanos()),
+        };
+        let hash = content_hash(&[source.as_bytes(), place.as_bytes(), &delivery.body]);
+        envelope.message_id = Some(format!("{MADE_ID}{}", hex(hash)));
+    }
+    envelope
+}
+
+fn hex(hash: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(hash))
+}
+
 /// The same for the same bytes at the same place of the same message, which is known by its place in a log, its own id or its whole content.
 fn letter_id(source: &str, origin: &Origin) -> String {
     let delivery = &origin.in_flight.delivery;
-    let item = origin.item.map_or_else(Vec::new, |item| item.to_be_bytes().to_vec());
+    let item = item_of(origin).map_or_else(Vec::new, |item| item.to_be_bytes().to_vec());
     let bytes = &delivery.body[origin.bytes.clone()];
     let place = delivery.log.as_ref().map(|reading| format!("{}@{}", reading.log, delivery.sequence));
     let (kind, message): (&[u8], &[u8]) = match (&place, delivery.envelope.message_id.as_deref()) {
@@ -75,9 +104,5 @@ fn letter_id(source: &str, origin: &Origin) -> String {
         (None, Some(id)) if !id.is_empty() => (b"id", id.as_bytes()),
         _ => (b"body", origin.in_flight.content_hash()),
     };
-    let hash = content_hash(&[source.as_bytes(), kind, message, &item, bytes]);
-    hash.iter().fold(String::with_capacity(32), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-        text
-    })
+    hex(content_hash(&[source.as_bytes(), kind, message, &item, bytes]))
 }

@@ -1,6 +1,10 @@
 //! Writes to one shard: one call at a time, each naming where it continues on the logs that it holds pulses of.
 
-use super::{effect::Effect, in_flight::Origin};
+use super::{
+    applied::{self, AppliedPulse},
+    effect::Effect,
+    in_flight::Origin,
+};
 use crate::{
     crash_point,
     decode::{self, Decoder},
@@ -15,7 +19,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 use tracing::debug;
 
 /// Numbers batches for the whole program: a sink tells repetitions by the number, and outlives an engine.
@@ -36,6 +40,8 @@ pub(super) struct ShardWriter {
     dependency: Arc<Dependency>,
     /// Held during a call, so that there is one at a time.
     seen: Mutex<Seen>,
+    /// Where what was counted is told.
+    applied: Option<mpsc::Sender<Vec<AppliedPulse>>>,
 }
 
 /// How far this program has seen the shard on each log: one entry a log, however often it is read.
@@ -87,9 +93,22 @@ impl Seen {
 }
 
 impl ShardWriter {
-    pub(super) fn new(shard: Shard, sink: &Arc<dyn PulseSink>, dependency: &Arc<Dependency>) -> Self {
+    pub(super) fn new(
+        shard: Shard,
+        sink: &Arc<dyn PulseSink>,
+        dependency: &Arc<Dependency>,
+        applied: Option<mpsc::Sender<Vec<AppliedPulse>>>,
+    ) -> Self {
         let (sink, dependency) = (Arc::clone(sink), Arc::clone(dependency));
-        Self { shard, sink, dependency, seen: Mutex::default() }
+        Self { shard, sink, dependency, seen: Mutex::default(), applied }
+    }
+
+    /// Room to tell what the next batch comes to; `None` where nobody wants to know.
+    async fn room(&self) -> Option<mpsc::Permit<'_, Vec<AppliedPulse>>> {
+        match &self.applied {
+            Some(applied) => applied.reserve().await.ok(),
+            None => None,
+        }
     }
 
     async fn call(
@@ -146,11 +165,15 @@ impl Effect for ShardWriter {
         pulses: Vec<Pulse>,
         origins: &[Origin],
     ) -> Result<(Vec<Pulse>, Vec<Outcome>), PortError> {
+        let room = self.room().await;
         let mut seen = self.seen.lock().await;
         let stretches = seen.stretches(origins);
-        let applied = self.call(&mut seen, pulses, stretches).await?;
-        debug!(shard = self.shard.0, pulses = applied.0.len(), "batch applied");
-        Ok(applied)
+        let (pulses, outcomes) = self.call(&mut seen, pulses, stretches).await?;
+        debug!(shard = self.shard.0, pulses = pulses.len(), "batch applied");
+        if let Some(room) = room {
+            room.send(applied::counted(self.shard, &pulses, origins, &outcomes));
+        }
+        Ok((pulses, outcomes))
     }
 
     /// Moves the shard on to what is settled of logs, also where it had no pulse of them.

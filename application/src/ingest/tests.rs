@@ -1,7 +1,9 @@
 //! The engine against scripted sources and sinks, with the clock paused.
 
+mod applied;
 mod archive;
 mod idle;
+mod letters;
 mod logs;
 
 use super::*;
@@ -131,6 +133,7 @@ impl Bench {
             shards: shards(),
             limits,
             tally: Arc::clone(&tally),
+            applied: None,
         };
         Self { put, settled, later, closed, letters, tally, stop: CancellationToken::new(), engine }
     }

@@ -26,41 +26,81 @@ pub struct DeadLetter {
 }
 
 /// One refused pulse as it is found in the store, where others may have put letters of their own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredLetter {
-    /// The id of [`DeadLetter`]; empty where the letter has none.
+    /// The id of [`DeadLetter`]; copies of one letter share it. Empty where the letter has none.
     pub id: String,
     /// The code of the reason; empty where the letter has none.
     pub reason: String,
     /// The fault in words; empty where the letter has none.
     pub detail: String,
-    /// The first of the original bytes, at most [`Self::BODY_BYTES_MAX`].
+    /// The original bytes.
     pub body: Vec<u8>,
-    /// How many bytes there are.
-    pub body_bytes: u64,
     /// Which pulse of the message, from 0; `None` for the whole message.
     pub item: Option<u32>,
     /// The name of the source; empty where the letter has none.
     pub source: String,
+    /// Where the source is a log: the place there, for people. Empty otherwise.
+    pub place: String,
+    /// What the message said about itself.
+    pub envelope: Envelope,
     /// When it arrived.
     pub received_at: Option<Timestamp>,
+    /// Why it cannot be sent back, where it cannot.
+    pub obstacle: Option<String>,
 }
 
-impl StoredLetter {
-    /// The most bytes of a body that are shown.
-    pub const BODY_BYTES_MAX: usize = 2_000;
-}
-
-/// Looks at what was refused and changes nothing.
+/// Counts what was refused and is stored.
 #[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
 #[async_trait]
 pub trait RefusedPulses: Send + Sync + 'static {
-    /// Some of the stored letters, at most `limit`: the latest, newest first, where the store can tell; a queue gives
-    /// those at its front, in its order.
-    async fn letters(&self, limit: u32) -> Result<Vec<StoredLetter>, PortError>;
-
     /// How many letters are stored.
     async fn count(&self) -> Result<u64, PortError>;
+}
+
+/// A place where refused pulses are kept, as people go through it.
+#[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
+#[async_trait]
+pub trait LetterPlace: Send + Sync + 'static {
+    /// Begins to go through the letters that are there now. What comes later, also what comes back, is not among them.
+    async fn open(&self) -> Result<Box<dyn LetterRun>, PortError>;
+}
+
+/// One passage through the letters of a place, the oldest first. It looks at each letter once.
+///
+/// A letter stays where it is unless it is sent back or removed. Dropping the run, or the death of its process at any
+/// instruction, loses none.
+#[cfg_attr(any(test, feature = "test-support"), mockall::automock)]
+#[async_trait]
+pub trait LetterRun: Send {
+    /// The next letters, at most some hundred, and about some megabytes, at once; each with a number that names it until
+    /// others are given. None when all were given.
+    async fn next(&mut self) -> Result<Vec<(u64, StoredLetter)>, PortError>;
+
+    /// Sends letters of those that were given last back to where their messages came from, and removes each when it is durable there.
+    ///
+    /// At least once: after an error, or a death in between, a letter may be there and here. Who sends it back again
+    /// gives it the same identity.
+    async fn send_back(&mut self, letters: &[Returned]) -> Result<(), PortError>;
+
+    /// Removes letters of those that were given last. Idempotent.
+    async fn remove(&mut self, numbers: &[u64]) -> Result<(), PortError>;
+
+    /// Ends the run: what was removed is durably gone, and everything else is in its place for others when it returns.
+    async fn close(&mut self) -> Result<(), PortError>;
+}
+
+/// A letter on its way back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Returned {
+    /// Its number in the run.
+    pub number: u64,
+    /// The name of the source that its message came from.
+    pub source: String,
+    /// The original bytes.
+    pub body: Vec<u8>,
+    /// What the message said about itself, and what makes it known when it comes again.
+    pub envelope: Envelope,
 }
 
 /// Keeps what was refused, with the reason, until a person has looked at it.

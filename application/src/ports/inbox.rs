@@ -106,12 +106,12 @@ pub struct InboxFilter {
     pub limit: u32,
 }
 
-/// What became of the wish to send an event round again.
+/// What became of the wish to send a failed event round again, or to discard it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retried {
-    /// It waits again, with its attempts counted from zero.
-    Again,
-    /// It has not failed, so there is nothing to repeat.
+pub enum Dealt {
+    /// It waits again, with its attempts counted from zero; or it is gone.
+    Done,
+    /// It has not failed, so nothing was done.
     NotFailed(InboxStatus),
     /// There is no such event.
     Unknown,
@@ -145,7 +145,10 @@ pub trait Inbox: Send + Sync + 'static {
     async fn list(&self, filter: &InboxFilter) -> Result<Vec<InboxEntry>, PortError>;
 
     /// Lets a failed event wait again.
-    async fn retry(&self, id: i64) -> Result<Retried, PortError>;
+    async fn retry(&self, id: i64) -> Result<Dealt, PortError>;
+
+    /// Removes a failed event. The same event is new when it is stored again.
+    async fn discard(&self, id: i64) -> Result<Dealt, PortError>;
 
     /// Removes at most some thousand events that were done before a moment; how many. Call again while it is not 0.
     async fn remove_done(&self, before: Timestamp) -> Result<u64, PortError>;

@@ -20,9 +20,11 @@ pub use accumulator::{
 pub use api_keys::{ApiKey, ApiKeys, Scope};
 pub use archive::{ArchivedEvent, EventArchive};
 pub use backlog::Backlog;
-pub use dead_letters::{DeadLetter, DeadLetters, RefusedPulses, StoredLetter};
+pub use dead_letters::{
+    DeadLetter, DeadLetters, LetterPlace, LetterRun, RefusedPulses, Returned, StoredLetter,
+};
 pub use error::{PortError, PortErrorKind};
-pub use inbox::{Inbox, InboxDepth, InboxEntry, InboxEvent, InboxFilter, InboxStatus, Retried, Stored};
+pub use inbox::{Dealt, Inbox, InboxDepth, InboxEntry, InboxEvent, InboxFilter, InboxStatus, Stored};
 pub use intake::{IntakeMessage, PulseIntake};
 pub use ledger::{
     FlushReceipt, FlushRecord, GroupBy, LedgerPage, LedgerRow, Registration, ShardMark, ShardRecord,
@@ -36,7 +38,7 @@ pub use {
     accumulator::{MockAccumulatorShards, MockGenerationStore, MockLogPositions, MockPulseSink},
     api_keys::MockApiKeys,
     backlog::MockBacklog,
-    dead_letters::{MockDeadLetters, MockRefusedPulses},
+    dead_letters::{MockDeadLetters, MockLetterPlace, MockLetterRun, MockRefusedPulses},
     inbox::MockInbox,
     intake::MockPulseIntake,
     ledger::{MockShardRegistry, MockUsageQueries, MockUsageReader},

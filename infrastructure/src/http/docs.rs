@@ -26,6 +26,7 @@ use utoipa::{
         (name = "pulses", description = "Pulses in."),
         (name = "usage", description = "What was used."),
         (name = "webhooks", description = "Events of others, and the inbox that keeps them."),
+        (name = "dead letters", description = "What was refused, and its way back."),
         (name = "service", description = "How the service is."),
     )
 )]

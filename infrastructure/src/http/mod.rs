@@ -6,11 +6,12 @@
 //! - `router`: every route with its guard, and what all answers have in common.
 //! - `problem`: errors as RFC 9457 says.
 //! - [`auth`]: who may do what: login, tokens, sessions, API keys.
-//! - `login`, `pulses`, `populate`, `totals`, `usage`, `webhooks`, `keys`, `health`, `metrics`: the routes for programs, `docs`: their document.
+//! - `login`, `pulses`, `populate`, `totals`, `usage`, `webhooks`, `dead_letters`, `keys`, `health`, `metrics`: the routes for programs, `docs`: their document.
 //! - `dashboard`: the pages for people.
 
 pub mod auth;
 mod dashboard;
+mod dead_letters;
 mod docs;
 mod filter;
 mod health;

@@ -1,7 +1,7 @@
 //! Every route with its guard, and what all answers have in common.
 
 use super::{
-    HttpState, Problem, auth, dashboard,
+    HttpState, Problem, auth, dashboard, dead_letters,
     docs::{self, Description},
     health, keys, login, metrics, populate,
     problem::MEDIA_TYPE,
@@ -80,6 +80,11 @@ pub(super) fn api(state: &HttpState) -> OpenApiRouter<HttpState> {
     let admin = OpenApiRouter::new()
         .routes(routes!(webhooks::list))
         .routes(routes!(webhooks::retry))
+        .routes(routes!(webhooks::discard))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::one))
+        .routes(routes!(dead_letters::replay))
+        .routes(routes!(dead_letters::discard))
         .routes(routes!(keys::list, keys::make))
         .routes(routes!(keys::revoke))
         .layer(DefaultBodyLimit::max(SMALL_BODY_MAX))

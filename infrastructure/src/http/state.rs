@@ -3,6 +3,7 @@
 use super::{HttpSettings, auth::Authority, dashboard::Dashboard};
 use crate::metrics::Metrics;
 use application::{
+    dead_letters::NamedPlace,
     decode::Decoder,
     populate::PopulateRuns,
     ports::{ApiKeys, Inbox, PortError, PulseIntake, UsageQueries},
@@ -24,6 +25,8 @@ pub struct HttpPorts {
     pub pending: Arc<PendingUsage>,
     /// Keeps webhooks.
     pub inbox: Arc<dyn Inbox>,
+    /// The places of dead letters.
+    pub letters: Vec<NamedPlace>,
     /// Keeps the keys of services.
     pub keys: Arc<dyn ApiKeys>,
     /// What Prometheus is told.

@@ -3,7 +3,7 @@
 use super::{HttpState, Problem, filter::moment, problem::ProblemDetails};
 use application::decode::{Decoder, Format};
 use application::ports::{
-    Delivery, Envelope, InboxEntry, InboxEvent, InboxFilter, InboxStatus, PartitionId, Retried, Stored,
+    Dealt, Delivery, Envelope, InboxEntry, InboxEvent, InboxFilter, InboxStatus, PartitionId, Stored,
 };
 use axum::{
     Json,
@@ -306,13 +306,46 @@ pub(super) async fn retry(
     id: Result<Path<i64>, PathRejection>,
 ) -> Result<(StatusCode, Json<Taken>), Problem> {
     let Path(id) = id?;
-    match state.ports.inbox.retry(id).await? {
-        Retried::Again => Ok((StatusCode::ACCEPTED, Json(Taken { ok: true }))),
-        Retried::NotFailed(status) => {
-            let detail =
-                format!("event {id} is {}: only a failed one can be sent round again", status.word());
+    failed_only(id, state.ports.inbox.retry(id).await?)?;
+    Ok((StatusCode::ACCEPTED, Json(Taken { ok: true })))
+}
+
+/// Removes a failed event for good. The same event sent again is a new one.
+#[utoipa::path(
+    post,
+    path = "/api/v1/webhooks/{id}/discard",
+    tag = "webhooks",
+    security(("bearer" = ["admin"])),
+    params(("id" = i64, Path, description = "The `id` of an event.")),
+    responses(
+        (status = 200, description = "It is gone.", body = Taken),
+        (status = 400, description = "Not a number.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 401, description = "Nobody is logged in.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 403, description = "A key may not do this.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 404, description = "There is none.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 409, description = "It has not failed.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 503, description = "The store is away.", body = ProblemDetails, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn discard(
+    State(state): State<HttpState>,
+    id: Result<Path<i64>, PathRejection>,
+) -> Result<Json<Taken>, Problem> {
+    let Path(id) = id?;
+    failed_only(id, state.ports.inbox.discard(id).await?)?;
+    Ok(Json(Taken { ok: true }))
+}
+
+fn failed_only(id: i64, settled: Dealt) -> Result<(), Problem> {
+    match settled {
+        Dealt::Done => Ok(()),
+        Dealt::NotFailed(status) => {
+            let detail = format!(
+                "event {id} is {}: only a failed one can be sent round again or discarded",
+                status.word()
+            );
             Err(Problem::new(StatusCode::CONFLICT, "not_failed", detail))
         }
-        Retried::Unknown => Err(Problem::not_found(format!("there is no event {id}"))),
+        Dealt::Unknown => Err(Problem::not_found(format!("there is no event {id}"))),
     }
 }

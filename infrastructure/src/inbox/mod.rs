@@ -22,8 +22,7 @@ pub(crate) use {
 };
 
 use application::ports::{
-    DeadLetter, DeadLetters, Inbox, InboxDepth, InboxEntry, InboxEvent, InboxFilter, PortError, Retried,
-    Stored,
+    DeadLetter, DeadLetters, Dealt, Inbox, InboxDepth, InboxEntry, InboxEvent, InboxFilter, PortError, Stored,
 };
 use async_trait::async_trait;
 use domain::Timestamp;
@@ -94,12 +93,16 @@ impl Inbox for StoredInbox {
         self.table.list(filter).await
     }
 
-    async fn retry(&self, id: i64) -> Result<Retried, PortError> {
+    async fn retry(&self, id: i64) -> Result<Dealt, PortError> {
         let retried = self.table.retry(id).await?;
-        if retried == Retried::Again {
+        if retried == Dealt::Done {
             self.arrivals.notify_one();
         }
         Ok(retried)
+    }
+
+    async fn discard(&self, id: i64) -> Result<Dealt, PortError> {
+        self.table.discard(id).await
     }
 
     async fn remove_done(&self, before: Timestamp) -> Result<u64, PortError> {

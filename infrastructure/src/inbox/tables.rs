@@ -1,7 +1,7 @@
 //! What a store must be able to do with its table of events: each method is one transaction, durable when it returns.
 
 use application::ports::{
-    DeadLetter, Envelope, InboxDepth, InboxEntry, InboxEvent, InboxFilter, PortError, Retried,
+    DeadLetter, Dealt, Envelope, InboxDepth, InboxEntry, InboxEvent, InboxFilter, PortError,
 };
 use async_trait::async_trait;
 use domain::{Timestamp, check_text};
@@ -51,7 +51,9 @@ pub(crate) trait InboxTable: Send + Sync + 'static {
 
     async fn list(&self, filter: &InboxFilter) -> Result<Vec<InboxEntry>, PortError>;
 
-    async fn retry(&self, id: i64) -> Result<Retried, PortError>;
+    async fn retry(&self, id: i64) -> Result<Dealt, PortError>;
+
+    async fn discard(&self, id: i64) -> Result<Dealt, PortError>;
 
     async fn remove_done(&self, before: Timestamp) -> Result<u64, PortError>;
 

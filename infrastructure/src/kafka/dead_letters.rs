@@ -43,6 +43,8 @@ pub mod header {
     pub const OFFSET: &str = "x-pulse-offset";
     /// When it arrived, by its own timestamp: RFC 3339, UTC.
     pub const RECEIVED_AT: &str = "x-pulse-received-at";
+    /// On a record that is no letter: the letter at this offset of the same partition was sent back or removed.
+    pub const HANDLED: &str = "x-pulse-handled";
     /// How many bytes the body had, where only its beginning is here; the whole message is where topic, partition and
     /// offset say.
     pub const TRUNCATED: &str = "x-pulse-truncated";

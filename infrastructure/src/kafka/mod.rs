@@ -6,7 +6,8 @@
 //!
 //! - `source`: takes messages and commits what is settled (`PulseSource`).
 //! - `consumer`: the consumer and the thread that polls it; `assignment`: which partitions it reads, and from where on.
-//! - `dead_letters`: what was refused (`DeadLetters`); `publisher`: messages for the topic.
+//! - `dead_letters`: what was refused (`DeadLetters`); `letters`: people who go through it (`LetterPlace`);
+//!   `publisher`: messages for the topic.
 //! - `observer`: how far the group is behind (`Backlog`).
 //! - `envelope`: what a message says about itself; `error`: what is worth trying again.
 
@@ -15,11 +16,13 @@ mod consumer;
 mod dead_letters;
 mod envelope;
 mod error;
+mod letters;
 mod observer;
 mod publisher;
 mod source;
 
 pub use dead_letters::{KafkaDeadLetters, header};
+pub use letters::KafkaLetters;
 pub use observer::KafkaObserver;
 pub use publisher::{KafkaMessage, KafkaPublisher};
 pub use source::KafkaSource;

@@ -2,7 +2,7 @@
 
 use super::{PostgresLedger, counter, session, timestamp, timestamptz};
 use crate::inbox::{InboxTable, NewRow, REMOVED_MAX, StoredInbox};
-use application::ports::{InboxDepth, InboxEntry, InboxFilter, InboxStatus, PortError, Retried};
+use application::ports::{Dealt, InboxDepth, InboxEntry, InboxFilter, InboxStatus, PortError};
 use async_trait::async_trait;
 use domain::Timestamp;
 use sqlx::{
@@ -36,6 +36,8 @@ const RETRY: &str = "\
 update webhook_events set status = 'received', attempts = 0, last_error = null, refused = null, processed_at = null,
     next_attempt_at = now()
 where id = $1 and status = 'failed'";
+
+const DISCARD: &str = "delete from webhook_events where id = $1 and status = 'failed'";
 
 const SELECT_STATUS: &str = "select status from webhook_events where id = $1";
 
@@ -146,20 +148,12 @@ impl InboxTable for PostgresLedger {
         rows.into_iter().map(|row| row.entry(OPERATION)).collect()
     }
 
-    async fn retry(&self, id: i64) -> Result<Retried, PortError> {
-        const OPERATION: &str = "let an event of the inbox wait again";
-        let mut session = self.begin(OPERATION, session::WRITE).await?;
-        if session.execute(sqlx::query(RETRY).bind(id)).await? == 1 {
-            session.commit().await?;
-            return Ok(Retried::Again);
-        }
-        let status: Option<(String,)> =
-            session.fetch_optional(sqlx::query_as(SELECT_STATUS).bind(id)).await?;
-        session.finish().await?;
-        match status {
-            None => Ok(Retried::Unknown),
-            Some((word,)) => Ok(Retried::NotFailed(status_of(OPERATION, &word)?)),
-        }
+    async fn retry(&self, id: i64) -> Result<Dealt, PortError> {
+        self.deal("let an event of the inbox wait again", RETRY, id).await
+    }
+
+    async fn discard(&self, id: i64) -> Result<Dealt, PortError> {
+        self.deal("discard an event of the inbox", DISCARD, id).await
     }
 
     async fn remove_done(&self, before: Timestamp) -> Result<u64, PortError> {
@@ -185,6 +179,29 @@ impl InboxTable for PostgresLedger {
             oldest: row.oldest.map(timestamp),
             last_done: row.last_done.map(timestamp),
         })
+    }
+}
+
+impl PostgresLedger {
+    /// Does with a failed event what the statement says.
+    async fn deal(
+        &self,
+        operation: &'static str,
+        statement: &'static str,
+        id: i64,
+    ) -> Result<Dealt, PortError> {
+        let mut session = self.begin(operation, session::WRITE).await?;
+        if session.execute(sqlx::query(statement).bind(id)).await? == 1 {
+            session.commit().await?;
+            return Ok(Dealt::Done);
+        }
+        let status: Option<(String,)> =
+            session.fetch_optional(sqlx::query_as(SELECT_STATUS).bind(id)).await?;
+        session.finish().await?;
+        match status {
+            None => Ok(Dealt::Unknown),
+            Some((word,)) => Ok(Dealt::NotFailed(status_of(operation, &word)?)),
+        }
     }
 }
 

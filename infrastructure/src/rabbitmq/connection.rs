@@ -24,6 +24,7 @@ const FRAME_BYTES_MAX: u32 = 131_072;
 /// An open connection. Dropping it cuts the socket.
 pub(super) struct Link {
     connection: Connection,
+    vhost: String,
     cut: CutOnDrop,
 }
 
@@ -51,6 +52,7 @@ impl Link {
             .with_connection_name(format!("pulse-ingestor {purpose}").into())
             .with_client_property("product".into(), "pulse-ingestor".into())
             .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
+        let vhost = uri.vhost.clone();
         let cut = CutOnDrop(Wire::default());
         let wire = cut.0.clone();
         let connect = Connection::connector(
@@ -60,12 +62,22 @@ impl Link {
             properties,
         );
         let connection = within(CONNECT_LIMIT, OPERATION, connect).await?;
-        Ok(Self { connection, cut })
+        Ok(Self { connection, vhost, cut })
     }
 
     /// The major version of RabbitMQ, where the server is one and says so.
     pub(super) fn major_version(&self) -> Option<u32> {
         self.cut.0.major_version()
+    }
+
+    /// What the cluster is called, where the server says so.
+    pub(super) fn cluster_name(&self) -> Option<&str> {
+        self.cut.0.cluster_name()
+    }
+
+    /// The virtual host.
+    pub(super) fn vhost(&self) -> &str {
+        &self.vhost
     }
 
     /// Whether nothing has ended it yet.

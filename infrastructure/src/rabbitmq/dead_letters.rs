@@ -28,6 +28,8 @@ pub mod header {
     pub const MESSAGE_ID: &str = "x-pulse-message-id";
     /// The original message's routing key, where it had one.
     pub const ROUTING_KEY: &str = "x-pulse-routing-key";
+    /// The original message's offset, where it came from a stream.
+    pub const OFFSET: &str = "x-pulse-offset";
     /// When the message arrived: RFC 3339, UTC.
     pub const RECEIVED_AT: &str = "x-pulse-received-at";
 }
@@ -83,6 +85,7 @@ fn letter_properties(letter: &DeadLetter) -> BasicProperties {
     let envelope = &letter.envelope;
     let item = letter.item.map(|item| item.to_string());
     let received_at = rfc3339(letter.received_at);
+    let offset = letter.place.as_ref().map(|(_, offset)| offset.to_string());
     let ours = [
         (header::REASON, Some(letter.rejection.reason.code())),
         (header::DETAIL, Some(letter.rejection.detail.as_str())),
@@ -90,6 +93,7 @@ fn letter_properties(letter: &DeadLetter) -> BasicProperties {
         (header::SOURCE, Some(letter.source.as_str())),
         (header::MESSAGE_ID, envelope.message_id.as_deref()),
         (header::ROUTING_KEY, envelope.routing_key.as_deref()),
+        (header::OFFSET, offset.as_deref()),
         (header::RECEIVED_AT, Some(received_at.as_str())),
     ];
     let ours = ours.into_iter().filter_map(|(name, value)| value.map(|value| (name, value)));

@@ -14,17 +14,22 @@ const SHORT_STRING_BYTES_MAX: usize = 255;
 /// this stay behind, so that a message can always be refused.
 const HEADER_BYTES_MAX: usize = 65_536;
 const PERSISTENT: u8 = 2;
+/// The header by which a message that was sent to the queue itself says with which routing key it first came.
+pub(super) const ROUTING_KEY: &str = "pulse-routing-key";
 
 /// What an AMQP message says about itself. Headers come in the order of their names, which is how the client keeps them.
 pub(super) fn envelope(routing_key: ShortString, properties: &BasicProperties) -> Envelope {
     let text = |value: &Option<ShortString>| value.as_ref().map(|value| value.as_str().to_owned());
+    let mut headers: Vec<(String, String)> = properties.headers().as_ref().map_or_else(Vec::new, |headers| {
+        headers.into_iter().map(|(name, value)| (name.as_str().to_owned(), as_text(value))).collect()
+    });
+    let first = headers.iter().position(|(name, _)| name == ROUTING_KEY);
+    let first = first.map(|place| headers.remove(place).1);
     Envelope {
         message_id: text(properties.message_id()),
         content_type: text(properties.content_type()),
-        routing_key: Some(String::from(routing_key)),
-        headers: properties.headers().as_ref().map_or_else(Vec::new, |headers| {
-            headers.into_iter().map(|(name, value)| (name.as_str().to_owned(), as_text(value))).collect()
-        }),
+        routing_key: first.or_else(|| Some(String::from(routing_key))),
+        headers,
     }
 }
 

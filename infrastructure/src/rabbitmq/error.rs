@@ -48,6 +48,11 @@ pub(super) fn is_absent(error: &Error) -> bool {
     matches!(soft(error), Some(AMQPSoftError::NOTFOUND))
 }
 
+/// Whether the queue is exclusively somebody else's.
+pub(super) fn is_locked(error: &Error) -> bool {
+    matches!(soft(error), Some(AMQPSoftError::RESOURCELOCKED))
+}
+
 fn soft(error: &Error) -> Option<&AMQPSoftError> {
     match error.kind() {
         ErrorKind::ProtocolError(error) => match error.kind() {

@@ -9,7 +9,10 @@
 //! - `x-delivery-limit=-1` on RabbitMQ 4 and later, where the default is 20: the broker drops a message that came back
 //!   that often, and each crash of a worker brings back everything that was prefetched. Before version 4 there is no
 //!   limit by default, and -1 is refused.
-//! - The *dead-letter queue* is a queue of the same kind that this program publishes to, with confirms. The broker's own
+//! - A *stream* has no `x-overflow`: it never refuses a message, and is without an end until somebody gives it a retention
+//!   (by a policy, or by declaring it first). What retention deletes before it was counted stops the reader. `stream` says what
+//!   else is declared for it.
+//! - The *dead-letter queue* is a queue of the same kind, or of quorum kind beside a stream, that this program publishes to, with confirms. The broker's own
 //!   dead-lettering (`x-dead-letter-exchange`) is not used: it knows no reason, and is at most once on classic queues.
 //! - A durable *topic exchange* and one binding, where an exchange is set.
 //!
@@ -29,17 +32,21 @@ mod envelope;
 mod error;
 mod frames;
 mod intake;
+mod letters;
 mod observer;
 mod outlet;
 mod publisher;
 mod settings;
 mod source;
+mod stream;
 mod topology;
 mod transport;
 
 pub use dead_letters::{RabbitmqDeadLetters, header};
 pub use intake::RabbitmqIntake;
+pub use letters::RabbitmqLetters;
 pub use observer::RabbitmqObserver;
 pub use publisher::{OutgoingMessage, RabbitmqPublisher};
 pub use settings::{QueueType, RabbitmqSettings};
 pub use source::RabbitmqSource;
+pub use stream::RabbitmqStreamSource;

@@ -10,6 +10,8 @@ pub enum QueueType {
     Quorum,
     /// One copy on one node.
     Classic,
+    /// A log: messages stay, are known by their offsets, and one reader at a time takes them in their order.
+    Stream,
 }
 
 impl QueueType {
@@ -19,6 +21,16 @@ impl QueueType {
         match self {
             Self::Quorum => "quorum",
             Self::Classic => "classic",
+            Self::Stream => "stream",
+        }
+    }
+
+    /// The type of queues beside it that somebody takes messages out of.
+    #[must_use]
+    pub const fn beside(self) -> Self {
+        match self {
+            Self::Stream => Self::Quorum,
+            other => other,
         }
     }
 }
@@ -31,14 +43,15 @@ pub struct RabbitmqSettings {
     pub url: SecretString,
     /// The queue that pulses are read from.
     pub queue: String,
-    /// What kind of queue it is, and the dead-letter queue with it.
+    /// What kind of queue it is, and the dead-letter queue with it, as far as that can be of this kind.
     pub queue_type: QueueType,
     /// A topic exchange that feeds the queue; without one, publishers name the queue itself.
     pub exchange: Option<String>,
     /// Which routing keys of the exchange reach the queue; all (`#`) where it is absent. Without an exchange it means
     /// nothing.
     pub binding: Option<String>,
-    /// How many messages RabbitMQ sends ahead of their acknowledgement: 1 to 65,535. It is also the bound on the memory
+    /// How many messages RabbitMQ sends ahead of their acknowledgement, or of a stream ahead of what is taken, which may be
+    /// one chunk more: 1 to 65,535. It is also the bound on the memory
     /// that unread messages take here.
     pub prefetch: u16,
     /// The queue that refused messages go to.

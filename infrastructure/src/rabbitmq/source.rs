@@ -14,7 +14,7 @@ use futures_util::{FutureExt, StreamExt};
 use lapin::{
     Channel, Consumer, message,
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
-    types::FieldTable,
+    types::{AMQPValue, FieldTable},
 };
 use std::{
     sync::{
@@ -25,10 +25,10 @@ use std::{
 };
 
 /// How many deliveries one call hands over at most.
-const CHUNK_MAX: usize = 512;
+pub(super) const CHUNK_MAX: usize = 512;
 /// How long a new consumer is waited on before it counts as open and empty. What ends it, ends it sooner.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-const CONSUMER_TAG: &str = "pulses";
+pub(super) const FIRST_WAIT: Duration = Duration::from_secs(1);
+pub(super) const CONSUMER_TAG: &str = "pulses";
 
 /// Reads one queue with manual acknowledgements, one channel at a time, each a partition of its own.
 ///
@@ -80,8 +80,10 @@ impl RabbitmqSource {
         let prefetch = channel.basic_qos(self.settings.prefetch, BasicQosOptions::default());
         within(CALL_LIMIT, OPERATION, prefetch).await?;
         let (queue, tag) = (self.settings.queue.as_str().into(), CONSUMER_TAG.into());
-        let consume =
-            channel.basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default());
+        // What it is without, and what a stream refuses: read as a queue, it would skip all that it holds.
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-priority".into(), AMQPValue::LongInt(0));
+        let consume = channel.basic_consume(queue, tag, BasicConsumeOptions::default(), arguments);
         let consumer = within(CALL_LIMIT, OPERATION, consume).await?;
         let partition = PartitionId(self.partitions.fetch_add(1, Ordering::Relaxed));
         Ok(Reader { link, channel, consumer, partition })
@@ -214,7 +216,7 @@ impl Settler {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the arrival of a message is the edge where its time is read")]
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp::new(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos())
 }

@@ -41,7 +41,7 @@ impl Topology {
         settings: &RabbitmqSettings,
     ) -> Result<(), PortError> {
         let name = settings.dead_letter_queue.as_str();
-        self.declare(link, Declaration::Queue { name, queue_type: settings.queue_type }).await
+        self.declare(link, Declaration::Queue { name, queue_type: settings.queue_type.beside() }).await
     }
 
     /// Declares; where that is refused, looks whether the thing is there and uses it as it is.
@@ -85,7 +85,7 @@ pub(super) async fn declares_dead_letters_alike(
     const OPERATION: &str = "declare the dead-letter queue of RabbitMQ";
     let name = settings.dead_letter_queue.as_str();
     let channel = link.channel().await?;
-    let declaration = Declaration::Queue { name, queue_type: settings.queue_type };
+    let declaration = Declaration::Queue { name, queue_type: settings.queue_type.beside() };
     match tokio::time::timeout(CALL_LIMIT, declaration.make(&channel, link)).await {
         Ok(Ok(())) => within(CALL_LIMIT, OPERATION, channel.close(200, "done".into())).await.map(|()| true),
         Ok(Err(error)) if is_refused(&error) => Ok(false),
@@ -145,7 +145,9 @@ impl Declaration<'_> {
 fn arguments(queue_type: QueueType, major_version: Option<u32>) -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString(queue_type.name().into()));
-    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    if queue_type != QueueType::Stream {
+        arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    }
     if queue_type == QueueType::Quorum && major_version.is_some_and(|version| version >= 4) {
         arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(-1));
     }

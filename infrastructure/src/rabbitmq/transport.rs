@@ -45,7 +45,15 @@ pub(super) struct Wire(Arc<WireState>);
 struct WireState {
     cut: AtomicBool,
     reader: AtomicWaker,
-    major_version: OnceLock<Option<u32>>,
+    greeting: OnceLock<Greeting>,
+}
+
+/// What a server says of itself, as far as it does.
+#[derive(Debug, Default)]
+struct Greeting {
+    /// Of RabbitMQ.
+    major_version: Option<u32>,
+    cluster_name: Option<String>,
 }
 
 impl Wire {
@@ -80,7 +88,12 @@ impl Wire {
 
     /// The major version of RabbitMQ, where the server is one and says so.
     pub(super) fn major_version(&self) -> Option<u32> {
-        self.0.major_version.get().copied().flatten()
+        self.0.greeting.get()?.major_version
+    }
+
+    /// What the cluster is called, where the server says so.
+    pub(super) fn cluster_name(&self) -> Option<&str> {
+        self.0.greeting.get()?.cluster_name.as_deref()
     }
 
     fn check(&self) -> io::Result<()> {
@@ -103,7 +116,10 @@ impl WireStream {
         let Some(mut greeting) = self.greeting.take() else { return };
         greeting.extend_from_slice(&self.chunk[..length]);
         if first_frame_is_complete(&greeting) || greeting.len() > GREETING_BYTES_MAX {
-            let _ = self.wire.0.major_version.set(major_version(&greeting));
+            let _ = self.wire.0.greeting.set(Greeting {
+                major_version: major_version(&greeting),
+                cluster_name: cluster_name(&greeting),
+            });
         } else {
             self.greeting = Some(greeting);
         }
@@ -241,14 +257,19 @@ fn first_frame_is_complete(bytes: &[u8]) -> bool {
 
 /// The major version in the server properties of `connection.start`.
 ///
-/// The two entries are looked for as they are encoded, a short string and a long string, instead of decoding a table of
-/// which nothing else is wanted.
+/// Entries are looked for as they are encoded, a short string and a long string, instead of decoding a table of which
+/// nothing else is wanted.
 fn major_version(greeting: &[u8]) -> Option<u32> {
     if entry(greeting, b"\x07productS")? != b"RabbitMQ" {
         return None;
     }
     let version = std::str::from_utf8(entry(greeting, b"\x07versionS")?).ok()?;
     version.split('.').next()?.parse().ok()
+}
+
+fn cluster_name(greeting: &[u8]) -> Option<String> {
+    let name = entry(greeting, b"\x0ccluster_nameS")?;
+    std::str::from_utf8(name).ok().map(str::to_owned)
 }
 
 fn entry<'a>(bytes: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
@@ -262,8 +283,11 @@ mod tests {
     use super::*;
 
     fn greeting(product: &str, version: &str) -> Vec<u8> {
+        const CLUSTER: &str = "rabbit@one";
         let mut payload = vec![0, 10, 0, 10, 0, 9, 0, 0, 0, 0];
-        for (key, value) in [("\x07product", product), ("\x07version", version)] {
+        for (key, value) in
+            [("\x07product", product), ("\x07version", version), ("\x0ccluster_name", CLUSTER)]
+        {
             payload.extend_from_slice(key.as_bytes());
             payload.push(b'S');
             payload.extend_from_slice(&u32::try_from(value.len()).unwrap().to_be_bytes());
@@ -282,6 +306,12 @@ mod tests {
         assert_eq!(major_version(&greeting("RabbitMQ", "4.1.0-rc.1")), Some(4));
         assert_eq!(major_version(&greeting("LavinMQ", "4.0.0")), None);
         assert_eq!(major_version(&greeting("RabbitMQ", "next")), None);
+    }
+
+    #[test]
+    fn the_name_of_the_cluster_is_read_from_the_greeting() {
+        assert_eq!(cluster_name(&greeting("RabbitMQ", "3.10.8")).as_deref(), Some("rabbit@one"));
+        assert_eq!(cluster_name(&greeting("RabbitMQ", "3.10.8")[..60]), None);
     }
 
     #[test]

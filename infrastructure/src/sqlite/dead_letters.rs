@@ -1,12 +1,12 @@
-//! Keeps what was refused, and shows it.
+//! Keeps what was refused, and counts it.
 
 use super::{
     EmbeddedStore,
     amount::count,
     fault::{fault, refusal},
-    time::{parse, text},
+    time::text,
 };
-use application::ports::{DeadLetter, DeadLetters, PortError, RefusedPulses, StoredLetter};
+use application::ports::{DeadLetter, DeadLetters, PortError, RefusedPulses};
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
@@ -26,48 +26,8 @@ impl DeadLetters for EmbeddedStore {
     }
 }
 
-#[derive(sqlx::FromRow)]
-struct Row {
-    id: String,
-    reason: String,
-    detail: String,
-    body: Vec<u8>,
-    body_bytes: i64,
-    item: Option<u32>,
-    source: String,
-    received_at: String,
-}
-
 #[async_trait]
 impl RefusedPulses for EmbeddedStore {
-    /// The latest first, in the order in which they were stored.
-    async fn letters(&self, limit: u32) -> Result<Vec<StoredLetter>, PortError> {
-        const OPERATION: &str = "read dead letters of the embedded file";
-        let mut reader = self.file.reader(OPERATION).await?;
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT id, reason, detail, substr(body, 1, ?) AS body, length(body) AS body_bytes, item, source, received_at
-             FROM dead_letters ORDER BY rowid DESC LIMIT ?",
-        )
-        .bind(i64::try_from(StoredLetter::BODY_BYTES_MAX).map_err(refusal(OPERATION))?)
-        .bind(limit)
-        .fetch_all(&mut *reader)
-        .await
-        .map_err(fault(OPERATION))?;
-        let letter = |row: Row| {
-            Ok(StoredLetter {
-                id: row.id,
-                reason: row.reason,
-                detail: row.detail,
-                body: row.body,
-                body_bytes: count(row.body_bytes).map_err(refusal(OPERATION))?,
-                item: row.item,
-                source: row.source,
-                received_at: Some(parse(OPERATION, &row.received_at)?),
-            })
-        };
-        rows.into_iter().map(letter).collect()
-    }
-
     async fn count(&self) -> Result<u64, PortError> {
         const OPERATION: &str = "count the dead letters of the embedded file";
         let mut reader = self.file.reader(OPERATION).await?;

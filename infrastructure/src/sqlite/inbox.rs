@@ -6,10 +6,10 @@ use super::{
     time::{exact_milliseconds, parse, text},
 };
 use crate::inbox::{InboxTable, NewRow, REMOVED_MAX, StoredInbox};
-use application::ports::{InboxDepth, InboxEntry, InboxFilter, InboxStatus, PortError, Retried};
+use application::ports::{Dealt, InboxDepth, InboxEntry, InboxFilter, InboxStatus, PortError};
 use async_trait::async_trait;
 use domain::Timestamp;
-use sqlx::{FromRow, QueryBuilder, Sqlite};
+use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection};
 use std::sync::Arc;
 
 const INSERT: &str = "\
@@ -27,6 +27,8 @@ const RETRY: &str = "\
 UPDATE webhook_events SET status = 'received', attempts = 0, last_error = NULL, refused = NULL, processed_at = NULL,
     next_attempt_at = 0
 WHERE id = ? AND status = 'failed'";
+
+const DISCARD: &str = "DELETE FROM webhook_events WHERE id = ? AND status = 'failed'";
 
 const SELECT_STATUS: &str = "SELECT status FROM webhook_events WHERE id = ?";
 
@@ -83,20 +85,12 @@ impl InboxTable for EmbeddedStore {
         let mut turn = self.file.writer(OPERATION).await?;
         let mut step = turn.begin().await?;
         let mut known = Vec::with_capacity(rows.len());
-        for NewRow { event, envelope, hash } in rows {
-            let insert = sqlx::query(INSERT)
-                .bind(&event.source)
-                .bind(&event.event_id)
-                .bind(event.original.as_deref())
-                .bind(event.body.as_slice())
-                .bind(envelope)
-                .bind(hash.as_slice())
-                .bind(text(event.received_at));
-            let new = insert.execute(&mut *step).await.map_err(fault(OPERATION))?.rows_affected() == 1;
-            known.push(if new {
+        for row in rows {
+            known.push(if insert_event(OPERATION, &mut step, row).await? {
                 None
             } else {
-                let select = sqlx::query_scalar(SELECT_HASH).bind(&event.source).bind(&event.event_id);
+                let (source, event_id) = row.key();
+                let select = sqlx::query_scalar(SELECT_HASH).bind(source).bind(event_id);
                 let hash: Vec<u8> = select.fetch_one(&mut *step).await.map_err(fault(OPERATION))?;
                 Some(hash.as_slice().try_into().map_err(refusal(OPERATION))?)
             });
@@ -125,24 +119,12 @@ impl InboxTable for EmbeddedStore {
         rows.into_iter().map(|row| row.entry(OPERATION)).collect()
     }
 
-    async fn retry(&self, id: i64) -> Result<Retried, PortError> {
-        const OPERATION: &str = "let an event of the inbox wait again";
-        let mut turn = self.file.writer(OPERATION).await?;
-        let mut step = turn.begin().await?;
-        let retried = sqlx::query(RETRY).bind(id).execute(&mut *step).await.map_err(fault(OPERATION))?;
-        if retried.rows_affected() == 1 {
-            step.commit().await.map_err(fault(OPERATION))?;
-            return Ok(Retried::Again);
-        }
-        let status: Option<String> = sqlx::query_scalar(SELECT_STATUS)
-            .bind(id)
-            .fetch_optional(&mut *step)
-            .await
-            .map_err(fault(OPERATION))?;
-        match status {
-            None => Ok(Retried::Unknown),
-            Some(word) => Ok(Retried::NotFailed(status_of(OPERATION, &word)?)),
-        }
+    async fn retry(&self, id: i64) -> Result<Dealt, PortError> {
+        self.deal("let an event of the inbox wait again", RETRY, id).await
+    }
+
+    async fn discard(&self, id: i64) -> Result<Dealt, PortError> {
+        self.deal("discard an event of the inbox", DISCARD, id).await
     }
 
     async fn remove_done(&self, before: Timestamp) -> Result<u64, PortError> {
@@ -168,6 +150,50 @@ impl InboxTable for EmbeddedStore {
             last_done: moment(row.last_done)?,
         })
     }
+}
+
+impl EmbeddedStore {
+    /// Does with a failed event what the statement says.
+    async fn deal(
+        &self,
+        operation: &'static str,
+        statement: &'static str,
+        id: i64,
+    ) -> Result<Dealt, PortError> {
+        let mut turn = self.file.writer(operation).await?;
+        let mut step = turn.begin().await?;
+        let dealt = sqlx::query(statement).bind(id).execute(&mut *step).await.map_err(fault(operation))?;
+        if dealt.rows_affected() == 1 {
+            step.commit().await.map_err(fault(operation))?;
+            return Ok(Dealt::Done);
+        }
+        let status: Option<String> = sqlx::query_scalar(SELECT_STATUS)
+            .bind(id)
+            .fetch_optional(&mut *step)
+            .await
+            .map_err(fault(operation))?;
+        match status {
+            None => Ok(Dealt::Unknown),
+            Some(word) => Ok(Dealt::NotFailed(status_of(operation, &word)?)),
+        }
+    }
+}
+
+/// Stores an event within a step; whether it was not there.
+pub(super) async fn insert_event(
+    operation: &'static str,
+    step: &mut SqliteConnection,
+    NewRow { event, envelope, hash }: &NewRow,
+) -> Result<bool, PortError> {
+    let insert = sqlx::query(INSERT)
+        .bind(&event.source)
+        .bind(&event.event_id)
+        .bind(event.original.as_deref())
+        .bind(event.body.as_slice())
+        .bind(envelope)
+        .bind(hash.as_slice())
+        .bind(text(event.received_at));
+    Ok(insert.execute(step).await.map_err(fault(operation))?.rows_affected() == 1)
 }
 
 impl EntryRow {

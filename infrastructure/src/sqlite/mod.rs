@@ -8,7 +8,7 @@
 //! - `shards`: makes shards and says where they stand (`AccumulatorShards`).
 //! - `generations`, with `sweep`: seals, reads and deletes (`GenerationStore`).
 //! - `ledger`, `registry`, `reader`, `queries`: the books (`UsageLedger`, `ShardRegistry`, `UsageReader`, `UsageQueries`).
-//! - `dead_letters`: what was refused (`DeadLetters`).
+//! - `dead_letters`: what was refused (`DeadLetters`); `letters`: people who go through it (`LetterPlace`).
 //! - `inbox`, with `inbox_claims`: events on their way to be counted (`Inbox`); `api_keys`: who may call (`ApiKeys`).
 //! - `file`: the connections; `fault`: what is worth trying again; `service_lock`: one long-running service a file.
 
@@ -24,6 +24,7 @@ mod identities;
 mod inbox;
 mod inbox_claims;
 mod ledger;
+mod letters;
 mod logs;
 mod queries;
 mod reader;
@@ -35,6 +36,7 @@ mod sink;
 mod sweep;
 mod time;
 
+pub use letters::EmbeddedLetters;
 pub use service_lock::ServiceLock;
 
 use application::ports::{PortError, ShardMark};

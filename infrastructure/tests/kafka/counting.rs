@@ -94,6 +94,7 @@ async fn worker(
         shards: shards(),
         limits: Limits { batch_size: 50, until_idle, ..Limits::default() },
         tally: Arc::clone(&tally),
+        applied: None,
     };
     (engine, tally)
 }

@@ -1,26 +1,13 @@
 //! Looking at queues changes nothing.
 
 use super::{Place, channel, put, server, take, within};
-use application::{
-    contract::refused::letters_are_shown_and_stay,
-    ports::{Backlog, RefusedPulses},
-};
-use infrastructure::rabbitmq::{QueueType, RabbitmqDeadLetters, RabbitmqObserver};
+use application::ports::{Backlog, LetterPlace, RefusedPulses};
+use infrastructure::rabbitmq::{QueueType, RabbitmqLetters, RabbitmqObserver};
 use lapin::{
     BasicProperties,
     options::{BasicPublishOptions, QueueDeclareOptions},
     types::FieldTable,
 };
-
-#[tokio::test]
-async fn dead_letters_are_shown_and_stay() {
-    for queue_type in [QueueType::Quorum, QueueType::Classic] {
-        let place = Place::new(queue_type);
-        let store = RabbitmqDeadLetters::new(place.settings.clone());
-        let observer = RabbitmqObserver::new(place.settings.clone());
-        within(letters_are_shown_and_stay(&store, &observer)).await;
-    }
-}
 
 #[tokio::test]
 async fn what_waits_is_counted_also_after_a_cut() {
@@ -61,7 +48,8 @@ async fn a_dead_letter_queue_of_somebody_else_is_counted_and_not_touched() {
         }
     })
     .await;
-    let error = within(observer.letters(10)).await.unwrap_err();
+    let letters = RabbitmqLetters::new(place.settings.clone());
+    let error = within(letters.open()).await.err().unwrap();
     assert!(!error.is_transient() && error.to_string().contains("not made by this program"), "{error}");
     assert_eq!(within(observer.count()).await.unwrap(), 1);
 }

@@ -112,12 +112,3 @@ async fn a_letter_that_is_published_again_is_stored_once() {
     }
     assert_eq!(letters.stored_letters().await, [letter]);
 }
-
-#[tokio::test]
-async fn dead_letters_are_shown_and_stay() {
-    let letters = Letters::new();
-    let store = letters.dead_letters().await;
-    application::contract::refused::letters_are_shown_and_stay(&store, &store).await;
-    let latest = application::ports::RefusedPulses::letters(&store, 1).await.unwrap();
-    assert_eq!(latest[0].id, "c".repeat(32));
-}

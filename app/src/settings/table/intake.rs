@@ -90,7 +90,7 @@ pub(super) const COUNTING: &[Definition] = &[
         allowed: "id, offset or both",
         example: "both",
         secret: false,
-        doc: "What a pulse from Kafka is known by: its `id`, its place in the partition (`offset`, which costs no memory and \
+        doc: "What a pulse from Kafka or a stream is known by: its `id`, its place in the partition (`offset`, which costs no memory and \
               needs no id), or `both`, which is what happens where this is not set. With `id`, pulses without one count at \
               least once; with `offset`, the same pulse published twice counts twice. On a queue it is always the id. Change \
               it only after a stop that was clean.",

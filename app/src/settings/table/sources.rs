@@ -23,11 +23,13 @@ pub(super) const RABBITMQ: &[Definition] = &[
     Definition {
         name: "RABBITMQ_QUEUE_TYPE",
         default: Some("quorum"),
-        allowed: "quorum or classic",
+        allowed: "quorum, classic or stream",
         example: "",
         secret: false,
         doc: "The type that the queue is declared with. `quorum` is replicated, and faster here even on a single node; \
-              `classic` is for brokers where the queue exists as one.",
+              `classic` is for brokers where the queue exists as one. `stream` is a log: every pulse is known by its offset, \
+              with or without an id, and one worker at a time reads it while the others wait. Dead letters then go to a \
+              quorum queue. Without a retention of yours it keeps everything.",
     },
     Definition {
         name: "RABBITMQ_EXCHANGE",
@@ -52,7 +54,7 @@ pub(super) const RABBITMQ: &[Definition] = &[
         allowed: "a whole number from 1 to 65535",
         example: "",
         secret: false,
-        doc: "The most messages that a worker holds without having settled them. They are spread over the shards, so below \
+        doc: "The most messages that a worker holds without having settled them; of a stream, without having taken them. They are spread over the shards, so below \
               4000 batches get small; less saves memory where messages are large. It counts messages, \
               PULSE_BATCH_SIZE counts pulses.",
     },

@@ -86,4 +86,13 @@ pub(super) const STORES: &[Definition] = &[
         doc: "The embedded file (SQLite): it counts where no REDIS_URL is set, and keeps the totals where no LEDGER_URL \
               is set. Flag: --db.",
     },
+    Definition {
+        name: "DEAD_LETTER_RETENTION",
+        default: Some("30d"),
+        allowed: "a duration from 1h to 36500d, such as 30d",
+        example: "",
+        secret: false,
+        doc: "How long the embedded file keeps dead letters; the cron, --standalone and `app flush` remove older ones. On RabbitMQ a \
+              policy and on Kafka the topic's own setting does that (docs/dead-letters.md).",
+    },
 ];

@@ -4,7 +4,7 @@ use super::{
     ATTEMPTS_MAX, DeadLetters, Delivery, Envelope, FreshInbox, Inbox, InboxEvent, InboxStatus, LEASE,
     PulseSource, SUSPECT_ATTEMPTS, close, entries, event, numbered, settle, statuses, store, take, within,
 };
-use crate::ports::{DeadLetter, Retried};
+use crate::ports::{DeadLetter, Dealt, Stored};
 use domain::{Reason, Rejection, Timestamp};
 use std::{collections::BTreeSet, time::Duration};
 use tokio::time::Instant;
@@ -302,20 +302,40 @@ pub async fn a_failed_event_can_be_sent_round_again<F: FreshInbox>(fresh: &F) {
     refuse(&inbox, &[letter(&deliveries[0], None, "no")]).await;
     settle(&source, &deliveries).await;
     let before = entries(&inbox).await;
-    assert_eq!(inbox.retry(before[0].id).await.expect("it can be asked for"), Retried::Again);
+    assert_eq!(inbox.retry(before[0].id).await.expect("it can be asked for"), Dealt::Done);
     let again = take(&source, 1).await;
     assert_eq!(again[0].body, b"0");
     assert_eq!(again[0].envelope.message_id, deliveries[0].envelope.message_id);
     let retried = |id| inbox.retry(id);
     let in_hand = retried(before[0].id).await.expect("it can be asked for");
-    assert_eq!(in_hand, Retried::NotFailed(InboxStatus::Processing));
+    assert_eq!(in_hand, Dealt::NotFailed(InboxStatus::Processing));
     settle(&source, &again).await;
     let done = retried(before[1].id).await.expect("it can be asked for");
-    assert_eq!(done, Retried::NotFailed(InboxStatus::Done));
-    assert_eq!(retried(i64::MAX).await.expect("it can be asked for"), Retried::Unknown);
+    assert_eq!(done, Dealt::NotFailed(InboxStatus::Done));
+    assert_eq!(retried(i64::MAX).await.expect("it can be asked for"), Dealt::Unknown);
     let after = entries(&inbox).await;
     assert_eq!((after[0].status, after[0].attempts, &after[0].last_error), (InboxStatus::Done, 1, &None));
     assert_eq!(after[1], before[1]);
+    close(&source).await;
+}
+
+/// And nothing else; what is stored again is new.
+pub async fn only_a_failed_event_can_be_discarded<F: FreshInbox>(fresh: &F) {
+    let inbox = fresh.open().await;
+    store(&inbox, &numbered(0..3)).await;
+    let source = fresh.source(&inbox).await;
+    let deliveries = take(&source, 3).await;
+    refuse(&inbox, &[letter(&deliveries[0], None, "no")]).await;
+    settle(&source, &deliveries[..2]).await;
+    let before = entries(&inbox).await;
+    let discarded = async |id| inbox.discard(id).await.expect("it can be asked for");
+    assert_eq!(discarded(before[1].id).await, Dealt::NotFailed(InboxStatus::Done));
+    assert_eq!(discarded(before[2].id).await, Dealt::NotFailed(InboxStatus::Processing));
+    assert_eq!(entries(&inbox).await, before);
+    assert_eq!(discarded(before[0].id).await, Dealt::Done);
+    assert_eq!(discarded(before[0].id).await, Dealt::Unknown);
+    assert_eq!(entries(&inbox).await, before[1..]);
+    assert_eq!(store(&inbox, &numbered(0..2)).await, [Stored::New, Stored::Known]);
     close(&source).await;
 }
 

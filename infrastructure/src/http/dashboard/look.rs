@@ -39,11 +39,6 @@ impl Dashboard {
         Self { gather, schedule, last: Mutex::default() }
     }
 
-    /// The places of refused pulses.
-    pub(super) fn gather(&self) -> &GatherOverview {
-        &self.gather
-    }
-
     /// A look that is no older than a second.
     pub(super) async fn look(&self) -> Arc<Look> {
         let mut last = self.last.lock().await;

@@ -4,11 +4,12 @@
 //! policy of each answer allows nothing else.
 //!
 //! - `look`: one look at all parts, shared by all who look at the same time.
-//! - `live`, `usage`, `letters`, `login`: the pages; `page`: what they have in common.
+//! - `live`, `usage`, `letters` with `letter_actions`, `login`: the pages; `page`: what they have in common.
 //! - `chart`: SVG; `format`: numbers and times.
 
 mod chart;
 mod format;
+mod letter_actions;
 mod letters;
 mod live;
 mod login;
@@ -32,6 +33,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::{MethodRouter, get, post},
 };
+use letter_actions::Told;
 use page::{Place, answer, page};
 use usage_query::UsageQuery;
 
@@ -47,7 +49,9 @@ pub(super) fn routes(state: &HttpState) -> Router<HttpState> {
         .route(LIVE, get(live_part))
         .route("/usage", get(usage_page))
         .route("/usage.csv", get(usage_csv))
-        .route("/dead-letters", get(dead_letters))
+        .route("/dead-letters", get(dead_letters).post(letter_actions::act))
+        .route("/dead-letters/confirm", get(letter_actions::confirm))
+        .layer(DefaultBodyLimit::max(SMALL_BODY_MAX))
         .route_layer(from_fn_with_state(state.clone(), logged_in));
     Router::new()
         .route("/login", get(login::show).post(login::enter).layer(DefaultBodyLimit::max(SMALL_BODY_MAX)))
@@ -120,9 +124,13 @@ async fn usage_csv(State(state): State<HttpState>, Query(query): Query<UsageQuer
     }
 }
 
-async fn dead_letters(State(state): State<HttpState>, Extension(User(user)): Extension<User>) -> Response {
-    let places = letters::letters(state.ports.dashboard.gather()).await;
-    answer(StatusCode::OK, page(Place::DeadLetters, &user, &letters::content(&places)))
+async fn dead_letters(
+    State(state): State<HttpState>,
+    Extension(User(user)): Extension<User>,
+    Query(told): Query<Told>,
+) -> Response {
+    let places = letters::letters(&state.ports.letters).await;
+    answer(StatusCode::OK, page(Place::DeadLetters, &user, &letters::content(&told.shown(), &places)))
 }
 
 #[cfg(test)]

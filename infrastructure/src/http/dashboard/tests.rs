@@ -4,12 +4,13 @@ use super::super::{Credentials, HttpLimits, HttpPorts, HttpSettings, router::rou
 use super::*;
 use crate::metrics::{MetricSources, Metrics};
 use application::{
+    dead_letters::NamedPlace,
     decode::Decoder,
     fakes::{accumulator::MemoryAccumulator, ledger::MemoryLedger},
     overview::GatherOverview,
     ports::{
-        MockApiKeys, MockBacklog, MockInbox, MockPulseIntake, MockRefusedPulses, MockUsageQueries,
-        StoredLetter,
+        MockApiKeys, MockBacklog, MockInbox, MockLetterPlace, MockLetterRun, MockPulseIntake,
+        MockRefusedPulses, MockUsageQueries, StoredLetter,
     },
     report_usage::PendingUsage,
 };
@@ -36,21 +37,6 @@ fn state() -> HttpState {
     backlog.expect_waiting().returning(|| Ok(1));
     let mut refused = MockRefusedPulses::new();
     refused.expect_count().returning(|| Ok(1));
-    refused.expect_letters().returning(|_| {
-        let (id, detail, source) = (String::new(), "no tenant".to_owned(), String::new());
-        let body = b"<script>".to_vec();
-        let reason = "missing_field".to_owned();
-        Ok(vec![StoredLetter {
-            id,
-            reason,
-            detail,
-            body,
-            body_bytes: 8,
-            item: None,
-            source,
-            received_at: None,
-        }])
-    });
     let gather = GatherOverview {
         accumulator: "memory".to_owned(),
         ledger: "books".to_owned(),
@@ -82,6 +68,11 @@ fn state() -> HttpState {
             generations: accumulator,
         }),
         inbox: Arc::new(MockInbox::new()),
+        letters: vec![NamedPlace {
+            name: "rabbitmq",
+            title: "rabbitmq pulses.dead".to_owned(),
+            place: Arc::new(letters()),
+        }],
         keys: Arc::new(MockApiKeys::new()),
         metrics: Arc::new(Metrics::new(MetricSources {
             overview: gather.clone(),
@@ -96,6 +87,29 @@ fn state() -> HttpState {
         now: || NOW,
     };
     HttpState::new(settings, ports).unwrap()
+}
+
+/// One letter, which may be discarded and not sent back.
+fn letters() -> MockLetterPlace {
+    let mut place = MockLetterPlace::new();
+    place.expect_open().returning(|| {
+        let mut run = MockLetterRun::new();
+        let letter = StoredLetter {
+            id: "one".to_owned(),
+            reason: "missing_field".to_owned(),
+            detail: "no tenant".to_owned(),
+            body: b"<script>".to_vec(),
+            ..StoredLetter::default()
+        };
+        let mut left = vec![(7, letter)];
+        run.expect_next().returning(move || Ok(std::mem::take(&mut left)));
+        run.expect_close().returning(|| Ok(()));
+        run.expect_remove().withf(|numbers| numbers == [7]).returning(|_| Ok(()));
+        run.expect_send_back()
+            .returning(|_| Err(application::ports::PortError::transient("send back", "connection refused")));
+        Ok(Box::new(run))
+    });
+    place
 }
 
 struct Browser {
@@ -150,7 +164,7 @@ impl Browser {
 #[tokio::test]
 async fn nobody_sees_a_page_without_a_session() {
     let mut browser = Browser::new();
-    for path in ["/", "/usage", "/usage.csv", "/dead-letters"] {
+    for path in ["/", "/usage", "/usage.csv", "/dead-letters", "/dead-letters/confirm?action=discard"] {
         let page = browser.get(path).await;
         assert!(page.status.is_redirection() && page.location.as_deref() == Some("/login"), "{path}");
     }
@@ -201,4 +215,37 @@ async fn what_the_pages_load_is_there_for_everybody() {
         found += 1;
     }
     assert_eq!(found, 3, "{}", login.text);
+}
+
+#[tokio::test]
+async fn a_letter_is_discarded_only_after_the_question() {
+    let mut browser = Browser::new();
+    let form = "action=discard&place=rabbitmq&id=one&reason=";
+    let page = browser.ask(Method::POST, "/dead-letters", form).await;
+    assert_eq!(page.location.as_deref(), Some("/login"), "nobody is logged in");
+    browser.log_in("correct+horse").await;
+    let question = browser.get("/dead-letters/confirm?action=discard&place=rabbitmq&id=one").await;
+    assert!(question.text.contains("Discard 1 letter?"), "{}", question.text);
+    assert!(question.text.contains(r#"<form method="post" action="/dead-letters">"#), "{}", question.text);
+    assert!(!question.text.contains("<script>") && !question.text.contains("style="), "nothing is inline");
+    let done = browser.ask(Method::POST, "/dead-letters", form).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER);
+    let told = browser.get(done.location.as_deref().unwrap()).await;
+    assert!(told.text.contains("1 letter discarded."), "{}", told.text);
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_said_and_nonsense_leads_back() {
+    let mut browser = Browser::new();
+    browser.log_in("correct+horse").await;
+    let form = "action=replay&place=rabbitmq&reason=missing_field";
+    let failed = browser.ask(Method::POST, "/dead-letters", form).await;
+    assert_eq!(failed.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(failed.text.contains("none is lost") && failed.text.contains("connection refused"));
+    for nonsense in ["action=burn&place=rabbitmq", "action=replay&place=nowhere"] {
+        let page = browser.get(&format!("/dead-letters/confirm?{nonsense}")).await;
+        assert_eq!(page.location.as_deref(), Some("/dead-letters"), "{nonsense}");
+        let page = browser.ask(Method::POST, "/dead-letters", nonsense).await;
+        assert_eq!(page.location.as_deref(), Some("/dead-letters"), "{nonsense}");
+    }
 }

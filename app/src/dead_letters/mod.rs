@@ -1,0 +1,203 @@
+//! `app dead-letters`: what was refused, in the hands of operators; and the task that removes what is old.
+
+mod places;
+mod render;
+
+pub(crate) use places::places;
+
+use crate::{
+    cli::{
+        Cli, DeadLetters, LetterChoice, LetterPlaceName, LetterShow, LettersDiscard, LettersList,
+        LettersReplay,
+    },
+    clock,
+    inbox::earlier,
+    settings::Settings,
+};
+use anyhow::Context;
+use application::{
+    dead_letters::{Bound, Handled, LetterFilter, NamedPlace, Wish, find, handle, survey},
+    ports::PortError,
+    retry::Dependency,
+};
+use clap::{CommandFactory, ValueEnum, error::ErrorKind};
+use infrastructure::sqlite::EmbeddedStore;
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{select, time::interval};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+/// How often letters that are old enough are removed.
+const REMOVE_EVERY: Duration = Duration::from_hours(1);
+/// Everything that is there.
+const ALL: Bound = Bound { letters: None, time: None };
+const REPEAT: &str = "some letters may be done and none is lost: repeat the command";
+
+/// Runs one of the commands.
+///
+/// # Errors
+/// Why a place could not be gone through, or that there is no such letter.
+pub(crate) async fn run(command: DeadLetters, settings: &Settings) -> anyhow::Result<()> {
+    match command {
+        DeadLetters::List(arguments) => list(arguments, settings).await,
+        DeadLetters::Show(arguments) => show(arguments, settings).await,
+        DeadLetters::Replay(LettersReplay { ids, which, all, dry_run, force }) => {
+            let (place, filter) = chosen(ids, which, all);
+            let places = wanted(place, settings).await?;
+            deal(&places, &filter, Wish::Replay { force }, dry_run).await.map(|_| ())
+        }
+        DeadLetters::Discard(LettersDiscard { ids, which, all, dry_run, yes }) => {
+            let (place, filter) = chosen(ids, which, all);
+            let places = wanted(place, settings).await?;
+            if !yes && !dry_run {
+                let there = deal(&places, &filter, Wish::Discard, true).await?;
+                if there == 0 || !confirmed("discard them?")? {
+                    return Ok(());
+                }
+            }
+            deal(&places, &filter, Wish::Discard, dry_run).await.map(|_| ())
+        }
+    }
+}
+
+/// Which letters of which place; nobody means all by saying nothing.
+fn chosen(ids: Vec<String>, which: LetterChoice, all: bool) -> (Option<LetterPlaceName>, LetterFilter) {
+    let (place, filter) = filter(ids, which);
+    if filter.is_all() != all {
+        let text =
+            "say which letters: by ID, --reason, --tenant, --source or --since; or --all, and none of these";
+        Cli::command().error(ErrorKind::MissingRequiredArgument, text).exit();
+    }
+    (place, filter)
+}
+
+fn filter(ids: Vec<String>, which: LetterChoice) -> (Option<LetterPlaceName>, LetterFilter) {
+    let LetterChoice { place, reason, tenant, source, since } = which;
+    (place, LetterFilter { ids, reason, tenant, source, since })
+}
+
+/// The places of the settings, or the one that is asked for.
+async fn wanted(place: Option<LetterPlaceName>, settings: &Settings) -> anyhow::Result<Vec<NamedPlace>> {
+    let mut places = places::opened(settings).await?;
+    if let Some(wanted) = place.and_then(|place| place.to_possible_value()) {
+        places.retain(|place| place.name == wanted.get_name());
+        anyhow::ensure!(
+            !places.is_empty(),
+            "the settings name no place of dead letters of the kind {}",
+            wanted.get_name()
+        );
+    }
+    Ok(places)
+}
+
+async fn list(arguments: LettersList, settings: &Settings) -> anyhow::Result<()> {
+    let LettersList { which, limit, json } = arguments;
+    let (place, filter) = filter(Vec::new(), which);
+    let mut surveys = Vec::new();
+    for NamedPlace { name, title, place } in wanted(place, settings).await? {
+        let found = survey(place.as_ref(), &filter, limit as usize, ALL).await;
+        surveys.push((name, found.with_context(|| format!("cannot read the dead letters of {title}"))?));
+    }
+    let mut out = io::stdout();
+    if json { render::json(&surveys, &mut out) } else { render::table(&surveys, &mut out) }
+}
+
+async fn show(arguments: LetterShow, settings: &Settings) -> anyhow::Result<()> {
+    let LetterShow { id, json, raw } = arguments;
+    for NamedPlace { name, title, place } in wanted(None, settings).await? {
+        let found = find(place.as_ref(), &id, ALL).await;
+        if let Some(letter) = found.with_context(|| format!("cannot read the dead letters of {title}"))? {
+            let mut out = io::stdout();
+            return match (raw, json) {
+                (true, _) => Ok(out.write_all(&letter.body)?),
+                (_, true) => render::whole_json(name, &letter, &mut out),
+                _ => render::whole(name, &letter, &mut out),
+            };
+        }
+    }
+    anyhow::bail!("there is no letter {id}")
+}
+
+/// Does it in each place and says how many; with how many in all.
+async fn deal(
+    places: &[NamedPlace],
+    filter: &LetterFilter,
+    wish: Wish,
+    dry_run: bool,
+) -> anyhow::Result<u64> {
+    let (mut out, mut all) = (io::stdout(), 0);
+    for NamedPlace { title, place, .. } in places {
+        let mut handled = Handled::default();
+        let dealt = handle(place.as_ref(), filter, wish, dry_run, ALL, &mut handled).await;
+        render::handled(title, &handled, wish, dry_run, &mut out)?;
+        dealt.with_context(|| format!("could not go through the dead letters of {title}; {REPEAT}"))?;
+        all += handled.done;
+    }
+    Ok(all)
+}
+
+/// Asks a person at a terminal; anything but yes is no.
+///
+/// # Errors
+/// Where there is no terminal to ask at, which is told as wrong usage.
+pub(crate) fn confirmed(question: &str) -> anyhow::Result<bool> {
+    if !io::stdin().is_terminal() {
+        let text = format!("{question} there is no terminal to ask at: add --yes");
+        Cli::command().error(ErrorKind::MissingRequiredArgument, text).exit();
+    }
+    write!(io::stderr(), "{question} [y/N] ")?;
+    io::stderr().flush()?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
+}
+
+/// Removes what was stored long enough ago in the embedded file, at the start and every hour, until the stop.
+///
+/// # Errors
+/// Why letters cannot be removed, other than that the file is held by another process.
+pub(crate) async fn remove_old_hourly(
+    file: Arc<EmbeddedStore>,
+    retention: Duration,
+    dependency: Arc<Dependency>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut ticks = interval(REMOVE_EVERY);
+    let work = async {
+        loop {
+            ticks.tick().await;
+            remove_old(&file, retention, &dependency).await?;
+        }
+    };
+    select! {
+        () = stop.cancelled() => Ok(()),
+        failed = work => failed,
+    }
+}
+
+/// Removes what was stored long enough ago in the embedded file.
+///
+/// # Errors
+/// As [`remove_old_hourly`].
+pub(crate) async fn remove_old(
+    file: &EmbeddedStore,
+    retention: Duration,
+    dependency: &Dependency,
+) -> Result<(), PortError> {
+    let before = earlier(clock::now(), retention);
+    let mut removed = 0;
+    loop {
+        match dependency.hold(|| file.remove_letters(before)).await? {
+            0 => break,
+            some => removed += some,
+        }
+    }
+    if removed > 0 {
+        info!(removed, "old dead letters were removed");
+    }
+    Ok(())
+}
