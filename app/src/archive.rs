@@ -10,7 +10,7 @@ use anyhow::Context;
 use application::{
     ingest::{ArchiveEvents, Limits, Route, Tally},
     open_log::SourceDecides,
-    ports::EventArchive,
+    ports::{EventArchive, EventQueries},
 };
 use infrastructure::{
     metrics::{ArchiveMetricSources, Metrics},
@@ -89,6 +89,21 @@ pub(crate) async fn migrate(settings: &Settings) -> anyhow::Result<Option<String
         }
         _ => Ok(None),
     }
+}
+
+/// The archive for questions, where one is configured and this build can ask it.
+#[cfg(feature = "clickhouse")]
+pub(crate) fn questions(settings: &Settings) -> anyhow::Result<Option<Arc<dyn EventQueries>>> {
+    let open =
+        |url| Ok(Arc::new(infrastructure::clickhouse::ClickhouseArchive::new(url)?) as Arc<dyn EventQueries>);
+    settings.archive.url.as_ref().map(open).transpose()
+}
+
+/// As above, where there is none.
+#[cfg(not(feature = "clickhouse"))]
+#[expect(clippy::unnecessary_wraps, reason = "the other one can fail")]
+pub(crate) const fn questions(_: &Settings) -> anyhow::Result<Option<Arc<dyn EventQueries>>> {
+    Ok(None)
 }
 
 /// Where events go, and what they come from.

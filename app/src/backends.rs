@@ -6,12 +6,14 @@ use crate::{
 };
 use anyhow::Context;
 use application::{
+    audit::{AuditBooks, AuditTally},
     flush_tally::FlushTally,
     flush_usage::{FlushError, FlushSummary, FlushUsage},
     open_shards::{OpenError, open_shards},
     ports::{
-        AccumulatorShards, ApiKeys, DeadLetters, GenerationStore, LogPositions, PortError, PulseSink,
-        Registration, ShardRegistry, UsageLedger, UsageQueries, UsageReader,
+        AccumulatorAudit, AccumulatorShards, ApiKeys, BooksAudit, DeadLetters, GenerationStore, LogPositions,
+        PortError, PulseSink, Registration, RememberedIdentities, ShardRegistry, UsageLedger, UsageQueries,
+        UsageReader,
     },
     report_usage::PendingUsage,
     retry::Dependency,
@@ -47,6 +49,8 @@ pub(crate) struct Books {
     pub(crate) reader: Arc<dyn UsageReader>,
     /// Answers questions about them.
     pub(crate) queries: Arc<dyn UsageQueries>,
+    /// Shows them to an audit.
+    pub(crate) audit: Arc<dyn BooksAudit>,
     /// What came over HTTP, where the books are kept in a store that can hold it.
     pub(crate) inbox: Option<Arc<StoredInbox>>,
     /// Who may call over HTTP, where the books are kept in a store that can hold it.
@@ -67,6 +71,10 @@ pub(crate) struct Backends {
     pub(crate) positions: Arc<dyn LogPositions>,
     /// Their generations.
     pub(crate) generations: Arc<dyn GenerationStore>,
+    /// Shows the counts to an audit.
+    pub(crate) audit: Arc<dyn AccumulatorAudit>,
+    /// Remembers single pulses.
+    pub(crate) identities: Arc<dyn RememberedIdentities>,
     /// How many shards there are.
     pub(crate) shard_count: ShardCount,
     /// What operators call the accumulator.
@@ -75,6 +83,8 @@ pub(crate) struct Backends {
     pub(crate) dependency: Arc<Dependency>,
     /// What flushes of this program have done.
     pub(crate) flushes: Arc<FlushTally>,
+    /// What audits of this program have found.
+    pub(crate) audits: Arc<AuditTally>,
     /// The embedded file as the place of what is refused, where it counts.
     pub(crate) dead_letters: Option<Arc<dyn DeadLetters>>,
 }
@@ -115,18 +125,19 @@ impl Books {
 
     fn with_inbox<B>(books: &Arc<B>, inbox: StoredInbox) -> Self
     where
-        B: UsageLedger + ShardRegistry + UsageReader + UsageQueries + ApiKeys,
+        B: UsageLedger + ShardRegistry + UsageReader + UsageQueries + BooksAudit + ApiKeys,
     {
         Self { inbox: Some(Arc::new(inbox)), keys: Some(Arc::clone(books) as _), ..Self::of(books) }
     }
 
     /// Books in a store that holds nothing else.
-    fn of<B: UsageLedger + ShardRegistry + UsageReader + UsageQueries>(books: &Arc<B>) -> Self {
+    fn of<B: UsageLedger + ShardRegistry + UsageReader + UsageQueries + BooksAudit>(books: &Arc<B>) -> Self {
         Self {
             inbox: None,
             keys: None,
             file: None,
             queries: Arc::clone(books) as _,
+            audit: Arc::clone(books) as _,
             ledger: Arc::clone(books) as _,
             registry: Arc::clone(books) as _,
             reader: Arc::clone(books) as _,
@@ -160,23 +171,34 @@ impl Backends {
         }
     }
 
-    fn of<A: PulseSink + AccumulatorShards + GenerationStore + LogPositions>(
+    fn of<A>(
         accumulator: &Arc<A>,
         books: Books,
         shard_count: ShardCount,
         sink_name: &'static str,
         dead_letters: Option<Arc<dyn DeadLetters>>,
-    ) -> Self {
+    ) -> Self
+    where
+        A: PulseSink
+            + AccumulatorShards
+            + GenerationStore
+            + LogPositions
+            + AccumulatorAudit
+            + RememberedIdentities,
+    {
         Self {
             books,
             sink: Arc::clone(accumulator) as _,
             shards: Arc::clone(accumulator) as _,
             positions: Arc::clone(accumulator) as _,
             generations: Arc::clone(accumulator) as _,
+            audit: Arc::clone(accumulator) as _,
+            identities: Arc::clone(accumulator) as _,
             shard_count,
             sink_name,
             dependency: Arc::new(dependency(sink_name)),
             flushes: Arc::default(),
+            audits: Arc::default(),
             dead_letters,
         }
     }
@@ -227,6 +249,17 @@ impl Backends {
             registry: Arc::clone(&self.books.registry),
             shards: Arc::clone(&self.shards),
             generations: Arc::clone(&self.generations),
+        }
+    }
+
+    /// The audit of these stores.
+    pub(crate) fn audit_books(&self) -> AuditBooks {
+        AuditBooks {
+            accumulator_name: self.sink_name.to_owned(),
+            registry: Arc::clone(&self.books.registry),
+            accumulator: Arc::clone(&self.audit),
+            books: Arc::clone(&self.books.audit),
+            shard_count: self.shard_count,
         }
     }
 

@@ -1,14 +1,19 @@
 //! The command line.
 #![expect(clippy::doc_markdown, reason = "these doc comments are the help text, printed as they are")]
 
+mod letters;
+
+pub(crate) use letters::{
+    DeadLetters, LetterChoice, LetterPlaceName, LetterShow, LettersDiscard, LettersList, LettersReplay,
+};
+
 use crate::hours::HourBound;
 use application::ports::{InboxStatus, Scope};
-use chrono::DateTime;
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
     builder::{NonEmptyStringValueParser, PossibleValuesParser},
 };
-use domain::{HourWindow, ProductSku, TenantId, TextError, Timestamp, UsageUnit, check_text};
+use domain::{HourWindow, ProductSku, TenantId, TextError, UsageUnit, check_text};
 use std::{path::PathBuf, time::Duration};
 
 /// Usage metering that adds up: counts every pulse exactly once and keeps hourly totals.
@@ -130,6 +135,16 @@ pub(crate) enum Command {
     #[command(after_help = "Example:
   app flush && app usage --billed")]
     Flush,
+    /// Prove that the books balance, while everything works on.
+    #[command(long_about = AUDIT, after_help = "Examples:
+  app audit
+  app audit --json | jq '.checks[] | select(.verdict == \"broken\")'")]
+    Audit(Audit),
+    /// Say what became of one pulse: counted, refused and why, or unknown.
+    #[command(long_about = EXPLAIN, after_help = "Examples:
+  app explain 6f1c0d5e --tenant tenant_xpto
+  app explain A234-1234 --tenant cust-7 --source https://shop.example/orders --json")]
+    Explain(Explain),
     /// Create or upgrade the tables of the ledger, and of the archive where one is set, and return. The modes do it at their start too.
     #[command(after_help = "Example:
   LEDGER_URL=postgres://pulse:pulse@127.0.0.1/pulse app migrate")]
@@ -163,6 +178,46 @@ pub(crate) enum Command {
     #[command(long_about = HEALTH, after_help = "Example:
   docker compose exec worker app health")]
     Health(Health),
+}
+
+const EXPLAIN: &str = "\
+Say what became of one pulse: counted, refused and why, or unknown; with an archive also the event itself. An id is \
+known for PULSE_DEDUPE_WINDOW after it was counted. It is looked for as the id of a pulse, as that of its message, as \
+that of a CloudEvent where --source is given, and as that of a dead letter.";
+
+/// Arguments of `app explain`.
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    /// The id of the pulse, of its message, of its event, or of its dead letter.
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) id: String,
+
+    /// Whose pulse it is: ids are kept apart by tenant. Without it every tenant of the books is asked for.
+    #[arg(long, value_parser = |text: &str| TenantId::new(text))]
+    pub(crate) tenant: Option<TenantId>,
+
+    /// The source of the CloudEvent.
+    #[arg(long)]
+    pub(crate) source: Option<String>,
+
+    /// One JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const AUDIT: &str = "\
+Prove that the books balance, while everything works on; no count is touched. Each check compares figures that different \
+steps have written: of one moment for each shard, and of one snapshot of the ledger after that. What is broken is named.
+
+The exit code is 0 where everything holds, 1 where a check is broken, and 2 where it cannot be told, because a store is \
+away.";
+
+/// Arguments of `app audit`.
+#[derive(Args, Debug)]
+pub(crate) struct Audit {
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 const HEALTH: &str = "\
@@ -459,159 +514,6 @@ pub(crate) struct WebhooksList {
     /// One JSON object a line, with what was sent.
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// Commands of `app dead-letters`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum DeadLetters {
-    /// Print what was refused, the latest first, and how many letters there are by their reasons.
-    #[command(after_help = "Examples:
-  app dead-letters list --reason too_old --limit 10
-  app dead-letters list --since 2026-01-10 --json | jq .places")]
-    List(LettersList),
-    /// Print everything about a letter.
-    #[command(after_help = "Examples:
-  app dead-letters show 0f3a… --json
-  app dead-letters show 0f3a… --raw > message.json")]
-    Show(LetterShow),
-    /// Send letters back to where they came from, under the identities they had: each counts once within the dedupe window.
-    #[command(long_about = REPLAY, after_help = "Examples:
-  app dead-letters replay --reason too_old --dry-run
-  app dead-letters replay 0f3a… 77c2…
-  app dead-letters replay --all")]
-    Replay(LettersReplay),
-    /// Remove letters for good; asks first.
-    #[command(after_help = "Examples:
-  app dead-letters discard 0f3a…
-  app dead-letters discard --reason malformed --yes")]
-    Discard(LettersDiscard),
-}
-
-const REPLAY: &str = "\
-Send letters back to where they came from: to the queue, the topic, or the inbox of the embedded file, with their original \
-bytes and under the identities they had, so that each counts once within the dedupe window. A letter is removed when it is \
-confirmed there. It is safe to kill and to repeat.
-
-Mend the cause first: what is refused again comes back. Only letters that are there at the beginning are taken, and a letter \
-that came back three times stays unless --force is given.";
-
-/// Which letters.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct LetterChoice {
-    /// Only of this place.
-    #[arg(long)]
-    pub(crate) place: Option<LetterPlaceName>,
-
-    /// Only with this reason, such as too_old.
-    #[arg(long)]
-    pub(crate) reason: Option<String>,
-
-    /// Only of this tenant, where the body names one as a native pulse or a CloudEvent does.
-    #[arg(long)]
-    pub(crate) tenant: Option<String>,
-
-    /// Only of this source, such as rabbitmq or file.
-    #[arg(long)]
-    pub(crate) source: Option<String>,
-
-    /// Only those that arrived then or later: a date, or a time in RFC 3339.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    pub(crate) since: Option<Timestamp>,
-}
-
-/// A place of dead letters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LetterPlaceName {
-    /// The embedded file.
-    File,
-    /// The queue RABBITMQ_DEAD_LETTER_QUEUE.
-    Rabbitmq,
-    /// The topic KAFKA_DEAD_LETTER_TOPIC.
-    Kafka,
-}
-
-/// Arguments of `app dead-letters list`.
-#[derive(Args, Debug)]
-pub(crate) struct LettersList {
-    #[command(flatten)]
-    pub(crate) which: LetterChoice,
-
-    /// How many of each place at most; all are counted.
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) limit: u32,
-
-    /// One JSON object: `letters`, and `places` with the counts.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// Arguments of `app dead-letters show`.
-#[derive(Args, Debug)]
-pub(crate) struct LetterShow {
-    /// The id of the letter.
-    pub(crate) id: String,
-
-    /// One JSON object.
-    #[arg(long, conflicts_with = "raw")]
-    pub(crate) json: bool,
-
-    /// Only the original bytes, as they are.
-    #[arg(long)]
-    pub(crate) raw: bool,
-}
-
-/// Arguments of `app dead-letters replay`.
-#[derive(Args, Debug)]
-pub(crate) struct LettersReplay {
-    /// The ids of letters.
-    #[arg(value_name = "ID")]
-    pub(crate) ids: Vec<String>,
-
-    #[command(flatten)]
-    pub(crate) which: LetterChoice,
-
-    /// All letters.
-    #[arg(long)]
-    pub(crate) all: bool,
-
-    /// Only say what would be done.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-
-    /// Also those that came back three times.
-    #[arg(long)]
-    pub(crate) force: bool,
-}
-
-/// Arguments of `app dead-letters discard`.
-#[derive(Args, Debug)]
-pub(crate) struct LettersDiscard {
-    /// The ids of letters.
-    #[arg(value_name = "ID")]
-    pub(crate) ids: Vec<String>,
-
-    #[command(flatten)]
-    pub(crate) which: LetterChoice,
-
-    /// All letters.
-    #[arg(long)]
-    pub(crate) all: bool,
-
-    /// Only say what would be done.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-
-    /// Do not ask.
-    #[arg(long)]
-    pub(crate) yes: bool,
-}
-
-/// Midnight of a date, or a time.
-fn moment(text: &str) -> Result<Timestamp, String> {
-    let midnight = format!("{text}T00:00:00Z");
-    let time = DateTime::parse_from_rfc3339(text).or_else(|_| DateTime::parse_from_rfc3339(&midnight));
-    time.map(|time| Timestamp::new(time.timestamp(), time.timestamp_subsec_nanos()))
-        .map_err(|_| "must be a date, or a time like 2026-01-10T12:00:00Z".to_owned())
 }
 
 fn key_name(text: &str) -> Result<String, TextError> {

@@ -2,10 +2,12 @@
 
 mod api;
 mod archive;
+mod audit;
 mod backends;
 mod cli;
 mod clock;
 mod dead_letters;
+mod explain;
 mod health;
 mod hours;
 mod inbox;
@@ -46,6 +48,9 @@ fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<audit::Exit>() => {
+            error.downcast_ref().map_or(ExitCode::FAILURE, |exit: &audit::Exit| ExitCode::from(exit.0))
+        }
         Err(error) => {
             let _ = writeln!(io::stderr(), "app: {}", told(&error));
             if error.is::<Faults>() { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
@@ -92,6 +97,12 @@ async fn run_until_stopped(modes: Modes, command: Option<Command>, settings: Set
             or_stopped(&stop, Box::pin(usage::run(arguments, &settings))).await
         }
         Some(Command::Flush) => or_stopped(&stop, Box::pin(flush(&settings))).await,
+        Some(Command::Audit(arguments)) => {
+            or_stopped(&stop, Box::pin(audit::run(&arguments, &settings))).await
+        }
+        Some(Command::Explain(arguments)) => {
+            or_stopped(&stop, Box::pin(explain::run(arguments, &settings))).await
+        }
         Some(Command::Migrate) => or_stopped(&stop, Box::pin(migrate(&settings))).await,
         Some(Command::Keys(command)) => or_stopped(&stop, Box::pin(keys::run(command, &settings))).await,
         Some(Command::DeadLetters(command)) => {

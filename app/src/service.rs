@@ -2,12 +2,13 @@
 
 use crate::{
     api::{self, Api},
+    audit,
     backends::{Backends, lock_service},
     cli::Modes,
     clock, dead_letters, inbox,
     overview::overview,
     print_pulses::{STALL_LIMIT, print_pulses},
-    settings::{Accumulator, Faults, Http, Kafka, Settings, SourceKind, Stores, shown_url},
+    settings::{Accumulator, AuditSchedule, Faults, Http, Kafka, Settings, SourceKind, Stores, shown_url},
 };
 use anyhow::Context;
 use application::{
@@ -64,6 +65,8 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
         overview: overview.clone(),
         tally: plan.works.then(|| Arc::clone(&tally)),
         flushes: plan.flushes.then(|| Arc::clone(&backends.flushes)),
+        audits: (plan.flushes && matches!(settings.counting.audit_schedule, AuditSchedule::At(_)))
+            .then(|| Arc::clone(&backends.audits)),
         dependencies: [&backends.dependency, &marks, &removal, &letters].map(Arc::clone).into(),
         redis_at_risk: match &plan.stores.accumulator {
             Accumulator::Redis(redis) => Some(!redis.strict),
@@ -102,6 +105,11 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
     }
     if plan.flushes {
         tasks.spawn(Arc::clone(&service).flush_on_schedule());
+        if let AuditSchedule::At(schedule) = service.settings.counting.audit_schedule.clone() {
+            let (backends, stop) = (service.backends.audit_books(), service.stop.clone());
+            let tally = Arc::clone(&service.backends.audits);
+            tasks.spawn(audit::on_schedule(backends, schedule, tally, stop));
+        }
         if let Some(inbox) = &service.backends.books.inbox {
             let (inbox, retention) = (Arc::clone(inbox), service.settings.inbox.retention);
             tasks.spawn(inbox::remove_done_hourly(inbox, retention, removal, service.stop.clone()));

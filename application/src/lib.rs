@@ -6,9 +6,11 @@
 
 pub mod accept_pulses;
 pub mod api_keys;
+pub mod audit;
 pub mod crash_point;
 pub mod dead_letters;
 pub mod decode;
+pub mod explain;
 pub mod flush_tally;
 pub mod flush_usage;
 pub mod histogram;

@@ -158,6 +158,7 @@ async fn main() -> Result<()> {
         }],
         keys: Arc::new(MockApiKeys::new()),
         metrics: Arc::new(Metrics::new(MetricSources {
+            audits: None,
             overview: gather.clone(),
             tally: None,
             flushes: None,

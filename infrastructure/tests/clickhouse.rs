@@ -7,9 +7,12 @@ use application::{
         Event, ReadAs,
         mapping::{Column, ColumnKind, ColumnValue, Identity, Mapping, Pick, TimeFormat, Value},
     },
-    ports::{ArchivedEvent, Delivery, Envelope, EventArchive, LogReading, PartitionId},
+    ports::{
+        ArchivedEvent, Delivery, Envelope, EventArchive, EventQueries, LogReading, PartitionId, UsageRow,
+    },
 };
-use domain::{Amount, LogName, ProductSku, PulseIdentity, TenantId, Timestamp, UsageUnit};
+use domain::{Amount, LogName, ProductSku, PulseIdentity, TenantId, Timestamp, TotalAmount, UsageUnit};
+use futures_util::TryStreamExt;
 use infrastructure::{clickhouse::ClickhouseArchive, test_servers::clickhouse::ClickhouseServer};
 use secrecy::SecretString;
 use std::sync::Arc;
@@ -193,4 +196,56 @@ async fn a_table_that_is_gone_is_permanent_and_says_so() {
     server.query("DROP TABLE events");
     let error = archive.keep(&[archived(2, &event, &delivery, &mapping)]).await.unwrap_err();
     assert!(!error.is_transient() && error.to_string().contains("UNKNOWN_TABLE"), "{error}");
+}
+
+#[tokio::test]
+async fn events_are_added_up_by_the_hour_once_for_each_identity_and_found_by_their_ids() {
+    let server = ClickhouseServer::start();
+    let archive = ClickhouseArchive::new(&SecretString::from(server.url())).unwrap();
+    archive.migrate(None).await.unwrap();
+    let identified = |identity: Option<PulseIdentity>, amount: &str, seconds: i64| Event {
+        identity,
+        occurred_at: Timestamp::new(seconds, 5),
+        ..event("t", amount, Vec::new())
+    };
+    let own = |id: &str| Some(PulseIdentity::Id(id.into()));
+    let of_event = Some(PulseIdentity::CloudEvent { source: "a b".into(), id: "c".into() });
+    let of_message = Some(PulseIdentity::Message { id: "m-1".into(), item: 0 });
+    let events = [
+        (identified(own("a"), "1.5", 1_768_046_400), 10),
+        // The same id with another amount, later: the first one counts.
+        (identified(own("a"), "7", 1_768_046_400), 20),
+        (identified(own("b"), "0", 1_768_046_400), 10),
+        (identified(of_event, "2", 1_768_049_999), 10),
+        (identified(of_message, "0.000000001", -1), 10),
+    ];
+    let mapping = mapping();
+    for (key, (event, received_at)) in events.iter().enumerate() {
+        let delivery = delivery(*received_at);
+        archive.keep(&[archived(key as u128, event, &delivery, &mapping)]).await.unwrap();
+    }
+    let parts: Vec<Vec<UsageRow>> = archive.totals().await.unwrap().try_collect().await.unwrap();
+    let totals: Vec<(i32, String, u64)> = parts
+        .into_iter()
+        .flatten()
+        .map(|row| (row.key.hour.number(), row.total.amount.to_string(), row.total.pulses))
+        .collect();
+    let hour = 1_768_046_400 / 3_600;
+    assert_eq!(totals, [(-1, "0.000000001".to_owned(), 1), (hour, "3.5".to_owned(), 2)]);
+
+    let tenant = |name: &str| Some(TenantId::new(name).unwrap());
+    let found = archive.events("a", None, 9).await.unwrap();
+    let amounts: Vec<_> = found.iter().map(|event| TotalAmount::parse(&event.amount)).collect();
+    assert_eq!(amounts, ["1.5", "7"].map(TotalAmount::parse), "both, the first one first");
+    assert_eq!(
+        (found[0].body.as_slice(), found[0].place.as_ref().map(|place| place.1)),
+        (&b"{\"a\":\n1}"[..], Some(42))
+    );
+    assert_eq!(archive.events("c", tenant("t"), 9).await.unwrap()[0].identity.0, "cloudevent");
+    assert_eq!(
+        archive.events("m-1", tenant("t"), 9).await.unwrap().len(),
+        5,
+        "all came in messages of this id"
+    );
+    assert!(archive.events("a", tenant("u"), 9).await.unwrap().is_empty());
 }

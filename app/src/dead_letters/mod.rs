@@ -3,7 +3,7 @@
 mod places;
 mod render;
 
-pub(crate) use places::places;
+pub(crate) use places::{opened, places};
 
 use crate::{
     cli::{
@@ -82,7 +82,7 @@ fn filter(ids: Vec<String>, which: LetterChoice) -> (Option<LetterPlaceName>, Le
 
 /// The places of the settings, or the one that is asked for.
 async fn wanted(place: Option<LetterPlaceName>, settings: &Settings) -> anyhow::Result<Vec<NamedPlace>> {
-    let mut places = places::opened(settings).await?;
+    let mut places = opened(settings).await?;
     if let Some(wanted) = place.and_then(|place| place.to_possible_value()) {
         places.retain(|place| place.name == wanted.get_name());
         anyhow::ensure!(

@@ -38,7 +38,7 @@ fn of(name: &'static str, title: String, place: Arc<dyn LetterPlace>) -> NamedPl
 }
 
 /// All of them, for a command; a look makes no file.
-pub(super) async fn opened(settings: &Settings) -> anyhow::Result<Vec<NamedPlace>> {
+pub(crate) async fn opened(settings: &Settings) -> anyhow::Result<Vec<NamedPlace>> {
     let books = settings.ledger().file().map(ToOwned::to_owned);
     let counts = settings.only_embedded().and_then(|stores| stores.accumulator.file().map(ToOwned::to_owned));
     let Some(path) = books.clone().or(counts).filter(|path| path.exists()) else {

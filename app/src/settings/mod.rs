@@ -133,6 +133,8 @@ pub(crate) struct Counting {
     pub(crate) ahead_max: Duration,
     /// When to flush.
     pub(crate) flush_schedule: FlushSchedule,
+    /// When to audit.
+    pub(crate) audit_schedule: AuditSchedule,
 }
 
 /// How the inbox is read and how long it keeps what is done.
@@ -196,6 +198,7 @@ impl Settings {
                 age_max: reader.optional("PULSE_AGE_MAX", duration(HOUR..=CENTURY)),
                 ahead_max: reader.required("PULSE_AHEAD_MAX", duration(Duration::ZERO..=CENTURY)),
                 flush_schedule: reader.required("FLUSH_SCHEDULE", schedule),
+                audit_schedule: reader.required("AUDIT_SCHEDULE", audit_schedule),
             },
             inbox: InboxChoice::read(reader),
             rabbitmq: read_rabbitmq(reader),
@@ -421,6 +424,19 @@ fn format(text: &str) -> Option<Result<Format, Vec<String>>> {
             Err(NotFound::Unknown) => return None,
         },
     })
+}
+
+/// When the cron audits.
+#[derive(Clone, Debug)]
+pub(crate) enum AuditSchedule {
+    /// Never.
+    Off,
+    /// At these times.
+    At(FlushSchedule),
+}
+
+fn audit_schedule(text: &str) -> Option<AuditSchedule> {
+    if text == "off" { Some(AuditSchedule::Off) } else { schedule(text).map(AuditSchedule::At) }
 }
 
 fn schedule(text: &str) -> Option<FlushSchedule> {

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
 mod api;
+mod audit;
 mod folder;
 mod inbox;
 mod ingesting;

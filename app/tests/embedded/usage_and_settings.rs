@@ -5,9 +5,19 @@ use crate::folder::{Folder, flights};
 #[test]
 fn every_command_explains_itself_with_an_example() {
     let folder = Folder::new();
-    for command in
-        ["", "ingest", "usage", "flush", "migrate", "populate", "health", "settings", "mappings test"]
-    {
+    for command in [
+        "",
+        "ingest",
+        "usage",
+        "flush",
+        "audit",
+        "explain",
+        "migrate",
+        "populate",
+        "health",
+        "settings",
+        "mappings test",
+    ] {
         let arguments: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
         let help = folder.succeed(&arguments);
         assert!(help.contains("Example"), "{help}");

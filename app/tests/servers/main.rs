@@ -9,6 +9,7 @@
 mod api;
 #[cfg(feature = "clickhouse")]
 mod archive;
+mod audit;
 mod bad_input;
 mod crashes;
 mod event_counter;

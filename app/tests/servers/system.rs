@@ -65,6 +65,10 @@ impl System {
         Self { rabbitmq, redis, postgres, ledger_url, folder: TempDir::new().unwrap() }
     }
 
+    pub(crate) fn ledger_url(&self) -> &str {
+        &self.ledger_url
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -95,6 +99,14 @@ impl System {
         let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
         self.configure(command.args(arguments), &[]);
         command
+    }
+
+    /// Runs the program to its end, however that is.
+    #[cfg(feature = "clickhouse")]
+    pub(crate) fn run_with(&self, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
+        self.configure(command.args(arguments), settings);
+        command.output().unwrap()
     }
 
     /// Runs the program to its end and expects success.

@@ -154,6 +154,23 @@ pub async fn find(
     Ok(found)
 }
 
+/// The letters that are wanted, and whether all were looked at.
+///
+/// # Errors
+/// Those of the place.
+pub async fn gather(
+    place: &dyn LetterPlace,
+    wanted: impl Fn(&StoredLetter) -> bool + Send,
+    bound: Bound,
+) -> Result<(Vec<StoredLetter>, bool), PortError> {
+    let mut passage = Passage::begin(place, bound).await?;
+    let mut found = Vec::new();
+    while let Some(letters) = passage.next().await? {
+        found.extend(letters.into_iter().map(|(_, letter)| letter).filter(&wanted));
+    }
+    Ok((found, passage.end().await?))
+}
+
 /// Does what is wished with every letter that fits and was there when it began; a dry run only says what it would do.
 ///
 /// A letter is removed when it is durable where it went. What was done is in `handled` also after an error; begin again.

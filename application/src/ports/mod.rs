@@ -5,9 +5,11 @@
 mod accumulator;
 mod api_keys;
 mod archive;
+mod audit;
 mod backlog;
 mod dead_letters;
 mod error;
+mod identities;
 mod inbox;
 mod intake;
 mod ledger;
@@ -18,12 +20,17 @@ pub use accumulator::{
     SealedGeneration, ShardBirth, ShardCounts, ShardState,
 };
 pub use api_keys::{ApiKey, ApiKeys, Scope};
-pub use archive::{ArchivedEvent, EventArchive};
+pub use archive::{ArchivedEvent, EventArchive, EventQueries, FoundEvent};
+pub use audit::{
+    AccumulatorAudit, AccumulatorBooks, AlteredRow, BooksAudit, BooksCut, FoundRow, RowCount, SealedCut,
+    ShardBooks, ShardCut, Stray, TenantSum, TenantSums,
+};
 pub use backlog::Backlog;
 pub use dead_letters::{
     DeadLetter, DeadLetters, LetterPlace, LetterRun, RefusedPulses, Returned, StoredLetter,
 };
 pub use error::{PortError, PortErrorKind};
+pub use identities::{IDENTITIES_MAX, Remembered, RememberedIdentities};
 pub use inbox::{Dealt, Inbox, InboxDepth, InboxEntry, InboxEvent, InboxFilter, InboxStatus, Stored};
 pub use intake::{IntakeMessage, PulseIntake};
 pub use ledger::{
@@ -37,8 +44,11 @@ pub use source::{Delivery, Envelope, LogReading, PartitionId, PulseSource, Recei
 pub use {
     accumulator::{MockAccumulatorShards, MockGenerationStore, MockLogPositions, MockPulseSink},
     api_keys::MockApiKeys,
+    archive::MockEventQueries,
+    audit::{MockAccumulatorAudit, MockBooksAudit},
     backlog::MockBacklog,
     dead_letters::{MockDeadLetters, MockLetterPlace, MockLetterRun, MockRefusedPulses},
+    identities::MockRememberedIdentities,
     inbox::MockInbox,
     intake::MockPulseIntake,
     ledger::{MockShardRegistry, MockUsageQueries, MockUsageReader},

@@ -1,6 +1,7 @@
 //! ClickHouse as the archive of raw events.
 //!
 //! - `event_archive`: batches into the table `events` (`EventArchive`).
+//! - `event_queries`: sums and single events (`EventQueries`).
 //! - `view`: the view of a mapping, with its columns as they are typed there.
 //! - `error`: what is worth trying again.
 //!
@@ -8,6 +9,7 @@
 
 mod error;
 mod event_archive;
+mod event_queries;
 mod view;
 
 use application::{decode::mapping::Mapping, ports::PortError};

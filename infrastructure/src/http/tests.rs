@@ -1,5 +1,6 @@
 //! The router over mocks: what is answered, to whom, and in which form.
 
+mod letters;
 mod populate;
 
 use super::{
@@ -15,8 +16,7 @@ use application::{
     overview::GatherOverview,
     ports::{
         Dealt, InboxDepth, InboxStatus, LedgerPage, MockAccumulatorShards, MockApiKeys, MockGenerationStore,
-        MockInbox, MockLetterPlace, MockLetterRun, MockPulseIntake, MockShardRegistry, MockUsageQueries,
-        PortError, Scope, Stored, StoredLetter, WindowSum,
+        MockInbox, MockPulseIntake, MockShardRegistry, MockUsageQueries, PortError, Scope, Stored, WindowSum,
     },
     report_usage::PendingUsage,
 };
@@ -79,7 +79,11 @@ fn ports() -> HttpPorts {
             generations: Arc::new(MockGenerationStore::new()),
         }),
         inbox: Arc::new(inbox),
-        letters: vec![NamedPlace { name: "rabbitmq", title: String::new(), place: Arc::new(letters()) }],
+        letters: vec![NamedPlace {
+            name: "rabbitmq",
+            title: String::new(),
+            place: Arc::new(letters::place()),
+        }],
         keys: Arc::new(keys),
         metrics: metrics(),
         dashboard: Dashboard::new(overview(), None),
@@ -87,33 +91,12 @@ fn ports() -> HttpPorts {
     }
 }
 
-/// Two letters, which may be sent back and not removed.
-fn letters() -> MockLetterPlace {
-    let mut place = MockLetterPlace::new();
-    place.expect_open().returning(|| {
-        let mut run = MockLetterRun::new();
-        let letter = |id: &str, reason: &str| StoredLetter {
-            id: id.to_owned(),
-            reason: reason.to_owned(),
-            body: b"{\"tenant\":\"t\"}\xff".to_vec(),
-            received_at: Some(NOW),
-            ..StoredLetter::default()
-        };
-        let mut left = vec![(1, letter("a", "too_old")), (2, letter("b", "malformed"))];
-        run.expect_next().returning(move || Ok(std::mem::take(&mut left)));
-        run.expect_send_back().withf(|letters| letters.len() == 1).returning(|_| Ok(()));
-        run.expect_remove().returning(|_| Err(PortError::transient("remove", "away")));
-        run.expect_close().returning(|| Ok(()));
-        Ok(Box::new(run))
-    });
-    place
-}
-
 fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::new(MetricSources {
         overview: overview(),
         tally: None,
         flushes: None,
+        audits: None,
         dependencies: Vec::new(),
         redis_at_risk: None,
         version: "1",
@@ -263,27 +246,6 @@ async fn who_may_gets_an_answer() {
         ("POST", "/api/v1/webhooks/1/discard", &user, "", 200),
         ("POST", "/api/v1/webhooks/2/discard", &user, "", 409),
         ("POST", "/api/v1/webhooks/3/discard", &user, "", 404),
-        (
-            "GET",
-            "/api/v1/dead-letters?place=rabbitmq&reason=too_old&since=2026-01-10T12:00:00Z",
-            &user,
-            "",
-            200,
-        ),
-        ("GET", "/api/v1/dead-letters?place=nowhere", &user, "", 422),
-        ("GET", "/api/v1/dead-letters?since=today", &user, "", 422),
-        ("GET", "/api/v1/dead-letters?limit=101", &user, "", 422),
-        ("GET", "/api/v1/dead-letters?resaon=x", &user, "", 400),
-        ("GET", "/api/v1/dead-letters/a", &user, "", 200),
-        ("GET", "/api/v1/dead-letters/x", &user, "", 404),
-        ("POST", "/api/v1/dead-letters/replay", &user, r#"{"ids":["a"]}"#, 200),
-        ("POST", "/api/v1/dead-letters/replay", &user, r#"{"all":true,"dry_run":true}"#, 200),
-        ("POST", "/api/v1/dead-letters/replay", &user, "{}", 422),
-        ("POST", "/api/v1/dead-letters/replay", &user, r#"{"all":true,"reason":"x"}"#, 422),
-        ("POST", "/api/v1/dead-letters/replay", &user, r#"{"all":"yes"}"#, 422),
-        ("POST", "/api/v1/dead-letters/discard", &user, r#"{"all":true,"dry_run":true}"#, 200),
-        ("POST", "/api/v1/dead-letters/discard", &user, r#"{"all":true}"#, 503),
-        ("POST", "/api/v1/dead-letters/discard", &user, r#"{"all":true,"force":true}"#, 422),
         ("GET", "/nowhere", &user, "", 404),
     ] {
         let status = status(&service, request(method, path, Some(token), body)).await;
@@ -520,31 +482,4 @@ async fn an_inbox_is_stuck_where_what_is_due_waits_and_nothing_is_done() {
         assert_eq!(told["dependencies"][3], json!({"name": "inbox", "state": state}));
         assert_eq!(ready, state == "up");
     }
-}
-
-#[tokio::test]
-async fn dead_letters_are_shown_and_what_was_done_is_told() {
-    let service = service();
-    let user = token(&service).await;
-    let ask = async |method, path, body| {
-        value(answer(&service, request(method, path, Some(&user), body)).await).await
-    };
-    let shown = ask("GET", "/api/v1/dead-letters?reason=malformed", "").await;
-    assert_eq!(shown["data"].as_array().unwrap().len(), 1, "{shown}");
-    assert_eq!(
-        (&shown["data"][0]["id"], &shown["data"][0]["body"]),
-        (&json!("b"), &json!("{\"tenant\":\"t\"}\u{fffd}"))
-    );
-    assert_eq!(shown["places"][0]["reasons"], json!({"malformed": 1}));
-    assert_eq!(
-        (&shown["places"][0]["looked_at"], &shown["places"][0]["complete"]),
-        (&json!(2), &json!(true))
-    );
-    let one = ask("GET", "/api/v1/dead-letters/a", "").await;
-    assert_eq!(
-        (&one["body_base64"], &one["received_at"]),
-        (&json!("eyJ0ZW5hbnQiOiJ0In3/"), &json!("2026-01-10T12:00:00Z"))
-    );
-    let done = ask("POST", "/api/v1/dead-letters/replay", r#"{"reason":"too_old"}"#).await;
-    assert_eq!((&done["places"][0]["done"], &done["places"][0]["fitting"]), (&json!(1), &json!(1)), "{done}");
 }

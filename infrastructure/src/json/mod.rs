@@ -11,8 +11,10 @@
 //!
 //! - `folder`: the lock, and files that are replaced whole; `state`: what the state file holds, and how it is written.
 //! - `rendering`: the files of the products.
-//! - `ledger`, `registry`, `reader`, `queries`: the books (`UsageLedger`, `ShardRegistry`, `UsageReader`, `UsageQueries`).
+//! - `ledger`, `registry`, `reader`, `queries`: the books (`UsageLedger`, `ShardRegistry`, `UsageReader`, `UsageQueries`);
+//!   `audit` shows them to an audit (`BooksAudit`).
 
+mod audit;
 mod folder;
 mod ledger;
 mod queries;

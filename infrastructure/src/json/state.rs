@@ -65,6 +65,11 @@ impl State {
         known.records.get_mut(usize::from(shard.0))
     }
 
+    /// What the flushes came to whose records are not kept one by one; `None` while all are.
+    pub(super) fn earlier(&self, shard: Shard) -> Option<UsageTotal> {
+        self.earlier.get(&shard).copied()
+    }
+
     /// The last generation in the books of each shard.
     pub(super) fn flushed(&self) -> Vec<u64> {
         let records = self.registration.iter().flat_map(|known| &known.records);

@@ -8,10 +8,11 @@ mod families;
 mod tests;
 
 use application::{
+    audit::{AuditTally, AuditTallySnapshot},
     flush_tally::{FlushTally, FlushTallySnapshot},
     ingest::{Tally, TallySnapshot},
     overview::{GatherOverview, Named, Overview, Unavailable},
-    ports::PortError,
+    ports::{PortError, ShardCounts},
     retry::Dependency,
 };
 pub use archive::ArchiveMetricSources;
@@ -57,6 +58,8 @@ pub struct MetricSources {
     pub tally: Option<Arc<Tally>>,
     /// What flushes have done, where this process flushes.
     pub flushes: Option<Arc<FlushTally>>,
+    /// What audits have found, where this process audits.
+    pub audits: Option<Arc<AuditTally>>,
     /// Dependencies of this process beside those of the engine.
     pub dependencies: Vec<Arc<Dependency>>,
     /// Whether this process counts in any Redis, however it is set; `None` without Redis.
@@ -133,6 +136,9 @@ impl Metrics {
                 }
                 if let Some(flushes) = &sources.flushes {
                     add_flushes(&mut families, &flushes.snapshot());
+                }
+                if let Some(audits) = &sources.audits {
+                    add_audits(&mut families, &audits.snapshot());
                 }
                 add_overview(&mut families, &overview, (sources.now)());
                 calls.up(overview.health())
@@ -268,10 +274,53 @@ fn add_flushes(families: &mut Families, flushes: &FlushTallySnapshot) {
     );
 }
 
+fn add_audits(families: &mut Families, audits: &AuditTallySnapshot) {
+    let outcomes = [("holds", audits.holds), ("broken", audits.broken), ("unknown", audits.unknown)];
+    families.counter(
+        "pulse_audits_total",
+        "Audits of the books, by what they came to.",
+        outcomes.map(|(outcome, audits)| (Some(("outcome", outcome.to_owned())), audits)),
+    );
+    let last = |value: fn(&application::audit::LastAudit) -> u64| {
+        audits.last.as_ref().map(|last| (None, value(last)))
+    };
+    families.gauge(
+        "pulse_books_hold",
+        "1 where the last audit that could tell found that the books balance, 0 where it did not.",
+        last(|last| u64::from(last.broken == 0)),
+    );
+    families.gauge(
+        "pulse_audit_broken_checks",
+        "Checks that were broken in that audit.",
+        last(|last| last.broken),
+    );
+    families.gauge(
+        "pulse_audit_last_timestamp_seconds",
+        "When that audit began.",
+        last(|last| last.at.unsigned_abs()),
+    );
+}
+
 fn add_overview(families: &mut Families, overview: &Overview, now: Timestamp) {
     let counting = overview.counting.answer.as_ref().ok();
     let pending =
         |value: fn(&application::overview::Counting) -> u64| counting.map(|counting| (None, value(counting)));
+    let life = |value: fn(&ShardCounts) -> u64| counting.map(|counting| (None, value(&counting.counts)));
+    families.counter(
+        "pulse_accumulator_counted_pulses_total",
+        "Pulses counted in the life of the accumulator.",
+        life(|counts| counts.counted),
+    );
+    families.counter(
+        "pulse_accumulator_duplicate_pulses_total",
+        "Pulses known and not counted in the life of the accumulator, conflicts among them.",
+        life(|counts| counts.duplicates),
+    );
+    families.counter(
+        "pulse_accumulator_anonymous_pulses_total",
+        "Counted pulses without an id in the life of the accumulator.",
+        life(|counts| counts.anonymous),
+    );
     families.gauge(
         "pulse_pending_pulses",
         "Pulses that are counted and not yet in the books.",

@@ -3,6 +3,7 @@
 use super::*;
 use application::overview::GatherArchive;
 use application::{
+    audit::{AuditReport, AuditTally, CheckKind, CheckReport, Finding, Verdict},
     flush_usage::FlushSummary,
     ports::{
         ArchivedEvent, Backlog, EventArchive, FlushRecord, MockAccumulatorShards, MockBacklog,
@@ -28,7 +29,7 @@ fn overview(waiting: Result<u64, &'static str>) -> GatherOverview {
             sequence: 9,
             deleted: 0,
             active: UsageTotal { pulses: 5, ..UsageTotal::default() },
-            counts: ShardCounts::default(),
+            counts: ShardCounts { duplicates: 6, ..ShardCounts::default() },
         }))
     });
     let mut generations = MockGenerationStore::new();
@@ -81,8 +82,16 @@ fn metrics(waiting: Result<u64, &'static str>) -> Metrics {
         Duration::from_millis(1_500),
         NOW,
     );
+    let audits = AuditTally::default();
+    let check = |kind, verdict| CheckReport { kind, left: String::new(), right: String::new(), verdict };
+    let broken = Verdict::Broken(vec![Finding::new("a row is missing")], 1);
+    let checks = vec![check(CheckKind::Rows, broken), check(CheckKind::Booked, Verdict::Holds)];
+    audits.audited(&AuditReport { at: NOW, checks });
+    let unknown = vec![check(CheckKind::Rows, Verdict::Unknown("redis is away".to_owned()))];
+    audits.audited(&AuditReport { at: NOW, checks: unknown });
     Metrics::new(MetricSources {
         overview: overview(waiting),
+        audits: Some(Arc::new(audits)),
         tally: Some(Arc::default()),
         flushes: Some(Arc::new(flushes)),
         dependencies: vec![Arc::new(Dependency::new("redis or ledger"))],
@@ -116,6 +125,12 @@ async fn what_the_parts_answer_is_told() {
         "pulse_pulses_rejected_total{reason=\"conflict\"} 0",
         "pulse_apply_duration_seconds_bucket{le=\"0.0005\"} 0",
         "# TYPE pulse_batch_size_pulses histogram",
+        "pulse_audits_total{outcome=\"broken\"} 1",
+        "pulse_audits_total{outcome=\"unknown\"} 1",
+        "pulse_books_hold 0",
+        "pulse_audit_broken_checks 1",
+        "pulse_audit_last_timestamp_seconds 1768048200",
+        "pulse_accumulator_duplicate_pulses_total 6",
     ] {
         assert!(text.lines().any(|told| told == line), "{line} is not in\n{text}");
     }
@@ -177,6 +192,7 @@ async fn a_dependency_that_answers_is_down_while_a_call_to_it_is_made_again() {
         overview: overview(Ok(6)),
         tally: None,
         flushes: None,
+        audits: None,
         dependencies: vec![Arc::clone(&dependency)],
         redis_at_risk: None,
         version: "1.2.3",

@@ -4,9 +4,11 @@
 //! - `shard_registry`: the memory of the accumulator (`ShardRegistry`).
 //! - `usage_reader`: the books as of one moment (`UsageReader`); `usage_queries`: parts of them (`UsageQueries`).
 //! - `inbox`, with `inbox_claims`: events on their way to be counted (`Inbox`); `api_keys`: who may call (`ApiKeys`).
+//! - `audit`: shows the books to an audit (`BooksAudit`).
 //! - `session`: one bounded transaction; `error`: what is worth trying again.
 
 mod api_keys;
+mod audit;
 mod binary_copy;
 mod error;
 mod inbox;

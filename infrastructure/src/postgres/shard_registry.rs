@@ -14,7 +14,7 @@ const INSERT_ACCUMULATOR: &str =
 const INSERT_SHARDS: &str = "\
 insert into accumulator_shards (accumulator, shard) select $1, shard from generate_series(0, $2 - 1) as shard";
 
-const SELECT_REGISTRATION: &str = "\
+pub(super) const SELECT_REGISTRATION: &str = "\
 select a.id, a.shards, s.shard, s.status, s.seen_generation, s.seen_sequence, s.flushed_generation
 from accumulators a join accumulator_shards s on s.accumulator = a.id
 where a.retired_at is null
@@ -116,7 +116,7 @@ impl ShardRegistry for PostgresLedger {
 }
 
 #[derive(Debug, FromRow)]
-struct ShardRow {
+pub(super) struct ShardRow {
     id: String,
     shards: i32,
     shard: i32,
@@ -127,7 +127,10 @@ struct ShardRow {
 }
 
 /// The rows of the accumulator in use, in the order of its shards; `None` where there is none.
-fn registration(operation: &'static str, rows: &[ShardRow]) -> Result<Option<Registration>, PortError> {
+pub(super) fn registration(
+    operation: &'static str,
+    rows: &[ShardRow],
+) -> Result<Option<Registration>, PortError> {
     let unreadable = |what| PortError::permanent(operation, RegistryError::Unreadable(what));
     let Some(first) = rows.first() else { return Ok(None) };
     let accumulator = AccumulatorId::parse(&first.id).ok_or_else(|| unreadable("id"))?;

@@ -46,12 +46,16 @@ const COPY_ROWS: &str = "copy pg_temp.flush_rows from stdin (format binary)";
 
 /// In the order of the key, which writes the indexes three times as fast, and in which writers never deadlock.
 const UPSERT_ROWS: &str = "\
-insert into hourly_usage as booked (tenant, product_sku, use_unity, window_start, used_amount, pulse_count)
-select tenant, product_sku, use_unity, window_start, used_amount, pulse_count from pg_temp.flush_rows
+insert into hourly_usage as booked
+    (tenant, product_sku, use_unity, window_start, used_amount, pulse_count, flushed_amount, flushed_count)
+select tenant, product_sku, use_unity, window_start, used_amount, pulse_count, used_amount, pulse_count
+from pg_temp.flush_rows
 order by tenant, product_sku, use_unity, window_start
 on conflict (tenant, product_sku, use_unity, window_start) do update set
     used_amount = booked.used_amount + excluded.used_amount,
     pulse_count = booked.pulse_count + excluded.pulse_count,
+    flushed_amount = coalesce(booked.flushed_amount, booked.used_amount) + excluded.flushed_amount,
+    flushed_count = coalesce(booked.flushed_count, booked.pulse_count) + excluded.flushed_count,
     updated_at = now()";
 
 const COMPLETE_FLUSH: &str = "\

@@ -40,8 +40,6 @@ const STEADY_FOR: Duration = Duration::from_millis(100);
 const BROKERS: [&str; 2] = ["x-delivery-count", "x-acquired-count"];
 /// How the names of headers begin that dead letters have for themselves.
 const OURS: &str = "x-pulse-";
-/// Of a message that was in a stream: its offset there.
-const OFFSET: &str = "x-pulse-offset";
 /// How the names of the archive's sources begin, before the name of its queue.
 const ARCHIVE: &str = "rabbitmq ";
 
@@ -251,7 +249,7 @@ fn letter(delivery: Delivery) -> StoredLetter {
     let reason = ours(header::REASON).unwrap_or_default();
     let (detail, item, source) = (ours(header::DETAIL), ours(header::ITEM), ours(header::SOURCE));
     let original = (ours(header::MESSAGE_ID), ours(header::ROUTING_KEY));
-    let offset = ours(OFFSET);
+    let offset = ours(header::OFFSET);
     headers.retain(|(name, _)| !name.starts_with(OURS));
     let id = message_id.clone().unwrap_or_default();
     // Where somebody else has put it there, it is the message itself.

@@ -29,3 +29,69 @@ pub(super) fn logs(shard: Shard) -> String {
 pub(super) fn sealed(shard: Shard, generation: u64) -> String {
     format!("pulse:{{{shard}}}:gen:{generation}")
 }
+
+/// The identities of a bucket.
+pub(super) fn identities(shard: Shard, bucket: u64) -> String {
+    format!("pulse:{{{shard}}}:ids:{bucket}")
+}
+
+/// What the keys of all shards match.
+pub(super) const OF_ALL_SHARDS: &str = "pulse:{*}:*";
+
+/// What a key is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// There is one of it as long as the shard lives.
+    Shard,
+    /// A generation that is not deleted.
+    Generation(u64),
+    /// A generation that is sealed and not deleted.
+    Sealed(u64),
+    /// A bucket of identities.
+    Bucket(u64),
+    /// Nothing that a script makes.
+    Nothing,
+}
+
+/// The shard of a key and what it is for; `None` where it is no key of a shard.
+pub(super) fn purpose(key: &str) -> Option<(Shard, Purpose)> {
+    let (shard, rest) = key.strip_prefix("pulse:{")?.split_once("}:")?;
+    let shard = Shard(shard.parse().ok()?);
+    let number = |text: &str| text.parse().ok();
+    let parts: Vec<&str> = rest.split(':').collect();
+    let purpose = match parts[..] {
+        ["meta" | "logs"] => Some(Purpose::Shard),
+        ["agg", generation] => number(generation).map(Purpose::Generation),
+        ["names", generation, list] if list.parse::<u32>().is_ok() => {
+            number(generation).map(Purpose::Generation)
+        }
+        ["gen", generation] => number(generation).map(Purpose::Sealed),
+        ["ids", bucket] => number(bucket).map(Purpose::Bucket),
+        _ => None,
+    };
+    Some((shard, purpose.unwrap_or(Purpose::Nothing)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_of_a_shard_tells_what_it_is_for() {
+        let shard = Shard(7);
+        let expected = [
+            (meta(shard), Purpose::Shard),
+            (logs(shard), Purpose::Shard),
+            (rows(shard, 3), Purpose::Generation(3)),
+            (names(shard, 3, 2), Purpose::Generation(3)),
+            (sealed(shard, 3), Purpose::Sealed(3)),
+            ("pulse:{7}:ids:4".to_owned(), Purpose::Bucket(4)),
+            ("pulse:{7}:agg:x".to_owned(), Purpose::Nothing),
+            ("pulse:{7}:names:3:x".to_owned(), Purpose::Nothing),
+        ];
+        for (key, is) in expected {
+            assert_eq!(purpose(&key), Some((shard, is)), "{key}");
+        }
+        assert_eq!(purpose("pulse:{x}:meta"), None);
+    }
+}

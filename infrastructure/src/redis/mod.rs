@@ -9,13 +9,15 @@
 //! | `pulse:{S}:logs` | how far each log was counted: its name to its position |
 //! | `pulse:{S}:ids:B` | the identities of bucket B, each with the fingerprint of its content |
 //!
-//! The scripts are in `scripts/`; what each may rely on is said there.
+//! `audit` shows all of it to an audit. The scripts are in `scripts/`; what each may rely on is said there.
 
 mod answer;
+mod audit;
 mod batch;
 mod durability;
 mod fault;
 mod generations;
+mod identities;
 mod keys;
 mod link;
 mod logs;

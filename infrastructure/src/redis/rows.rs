@@ -1,18 +1,41 @@
 //! The rows of a generation, read list by list.
 
 use super::{fault::Fault, keys, link::Link, sum::Sum};
-use application::ports::UsageRow;
+use application::ports::{FoundRow, UsageRow};
 use domain::{Shard, UsageKey};
 
 /// Reads one list of names and the sums under them.
-///
-/// A name is written once, by the same step that makes its row, so the lists are all rows and each of them once.
 pub(super) async fn read(
     link: &Link,
     shard: Shard,
     generation: u64,
     part: u32,
 ) -> Result<(Vec<UsageRow>, Option<u32>), Fault> {
+    let (found, next) = find(link, shard, generation, part).await?;
+    let rows = found.iter().map(|(name, sum)| row(name, sum.as_deref())).collect::<Result<Vec<_>, _>>()?;
+    Ok((rows, next))
+}
+
+/// As [`read`], and what does not read is told instead of refused.
+pub(super) async fn look(
+    link: &Link,
+    shard: Shard,
+    generation: u64,
+    part: u32,
+) -> Result<(Vec<FoundRow>, Option<u32>), Fault> {
+    let (found, next) = find(link, shard, generation, part).await?;
+    let look = |(name, sum): &(Vec<u8>, Option<Vec<u8>>)| match row(name, sum.as_deref()) {
+        Ok(row) => FoundRow::Good(row),
+        Err(fault) => FoundRow::Bad { key: UsageKey::decode(name).ok(), fault: fault.to_string() },
+    };
+    Ok((found.iter().map(look).collect(), next))
+}
+
+/// Names with the sums under them.
+type Found = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// A name is written once, by the same step that makes its row, so the lists are all rows and each of them once.
+async fn find(link: &Link, shard: Shard, generation: u64, part: u32) -> Result<(Found, Option<u32>), Fault> {
     let mut ask = redis::cmd("LRANGE");
     ask.arg(keys::names(shard, generation, part)).arg(0).arg(-1);
     let names: Vec<Vec<u8>> = link.query(&ask).await?;
@@ -26,12 +49,8 @@ pub(super) async fn read(
     if sums.iter().all(Option::is_none) {
         return Ok((Vec::new(), None));
     }
-    let rows = names
-        .iter()
-        .zip(&sums)
-        .map(|(name, sum)| row(name, sum.as_deref()))
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok((rows, (names.len() >= keys::NAMES).then_some(part.saturating_add(1))))
+    let next = (names.len() >= keys::NAMES).then_some(part.saturating_add(1));
+    Ok((names.into_iter().zip(sums).collect(), next))
 }
 
 /// Anything unreadable is an error, because it would be left out of the books.

@@ -38,6 +38,15 @@ pub(super) static DELETE: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
+/// Changes nothing.
+pub(super) static CUT: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        "#!lua flags=no-writes,allow-oom\n",
+        include_str!("scripts/guard.lua"),
+        include_str!("scripts/cut.lua")
+    ))
+});
+
 impl Script {
     fn new(code: impl Into<String>) -> Self {
         let code = code.into();

@@ -96,7 +96,7 @@ impl RedisAccumulator {
     }
 }
 
-fn state(values: &mut Values) -> Result<ShardState, Fault> {
+pub(super) fn state(values: &mut Values) -> Result<ShardState, Fault> {
     Ok(ShardState {
         accumulator: values.accumulator()?,
         shards: values.shards()?,

@@ -1,11 +1,13 @@
 //! The identities that a shard remembers, in buckets by the time of their application.
 
 use super::{
+    EmbeddedStore,
     fault::fault,
     time::{Clock, window},
 };
-use application::ports::PortError;
-use domain::{Fingerprint, PulseDigest};
+use application::ports::{PortError, Remembered, RememberedIdentities};
+use async_trait::async_trait;
+use domain::{Fingerprint, PulseDigest, Shard, Timestamp};
 use sqlx::SqliteConnection;
 use std::time::Duration;
 
@@ -39,6 +41,44 @@ pub(super) async fn known(
         .ok_or_else(|| {
             PortError::permanent(operation, "a remembered identity cannot be read: the file is damaged")
         })
+}
+
+#[async_trait]
+impl RememberedIdentities for EmbeddedStore {
+    async fn remembered(
+        &self,
+        shard: Shard,
+        identities: &[PulseDigest],
+    ) -> Result<Vec<(usize, Remembered)>, PortError> {
+        const OPERATION: &str = "ask the embedded file for identities";
+        let mut reader = self.file.reader(OPERATION).await?;
+        let packed: Vec<u8> = identities.iter().flat_map(|digest| digest.0).collect();
+        // The times of the buckets are by the clock of the shard, which stood at its latest time when it was last moved.
+        let rows: Vec<(i64, Vec<u8>, i64, Option<i64>)> = sqlx::query_as(
+            "SELECT number, fingerprint, clock_latest - clock_elapsed + opened_at,
+                clock_latest - clock_elapsed + closed_at
+             FROM counting_numbers
+             CROSS JOIN counting_shards AS shards ON shards.shard = ?1
+             CROSS JOIN counting_buckets AS buckets ON buckets.shard = ?1 AND NOT buckets.dropped
+             CROSS JOIN counting_identities AS identities
+                ON identities.bucket = buckets.bucket AND identities.digest = substr(?2, number * 16 + 1, 16)
+             WHERE number < ?3",
+        )
+        .bind(i64::from(shard.0))
+        .bind(packed)
+        .bind(i64::try_from(identities.len()).unwrap_or(i64::MAX))
+        .fetch_all(&mut *reader)
+        .await
+        .map_err(fault(OPERATION))?;
+        let time = |milliseconds: i64| Timestamp::new(milliseconds.div_euclid(1_000), 0);
+        let remembered = |(number, content, opened, closed): (i64, Vec<u8>, i64, Option<i64>)| {
+            let content = Fingerprint(content.try_into().ok()?);
+            let remembered = Remembered { content, after: Some(time(opened)), until: closed.map(time) };
+            Some((usize::try_from(number).ok()?, remembered))
+        };
+        let read: Option<Vec<_>> = rows.into_iter().map(remembered).collect();
+        read.ok_or_else(|| PortError::permanent(OPERATION, "a remembered identity cannot be read"))
+    }
 }
 
 /// Adds identities that are not known to the open bucket of the shard.

@@ -185,8 +185,10 @@ async fn book(
         .map_err(fault(OPERATION))?;
     sqlx::query(
         "INSERT INTO hourly_usage
-            (tenant, product_sku, use_unity, hour, nanos_top, nanos_high, nanos_low, pulse_count)
-         SELECT tenant, product_sku, use_unity, hour, nanos_top, nanos_high, nanos_low, pulse_count
+            (tenant, product_sku, use_unity, hour, nanos_top, nanos_high, nanos_low, pulse_count,
+            flushed_top, flushed_high, flushed_low, flushed_count)
+         SELECT tenant, product_sku, use_unity, hour, nanos_top, nanos_high, nanos_low, pulse_count,
+            nanos_top, nanos_high, nanos_low, pulse_count
          FROM temp.staged WHERE true ORDER BY tenant, product_sku, use_unity, hour
          ON CONFLICT (tenant, product_sku, use_unity, hour) DO UPDATE SET
             nanos_top = nanos_top + excluded.nanos_top + (nanos_high + excluded.nanos_high
@@ -195,6 +197,13 @@ async fn book(
                 + (nanos_low + excluded.nanos_low) / 1000000000000000000) % 1000000000000000000,
             nanos_low = (nanos_low + excluded.nanos_low) % 1000000000000000000,
             pulse_count = pulse_count + excluded.pulse_count,
+            flushed_top = coalesce(flushed_top, nanos_top) + excluded.nanos_top
+                + (coalesce(flushed_high, nanos_high) + excluded.nanos_high
+                + (coalesce(flushed_low, nanos_low) + excluded.nanos_low) / 1000000000000000000) / 1000000000000000000,
+            flushed_high = (coalesce(flushed_high, nanos_high) + excluded.nanos_high
+                + (coalesce(flushed_low, nanos_low) + excluded.nanos_low) / 1000000000000000000) % 1000000000000000000,
+            flushed_low = (coalesce(flushed_low, nanos_low) + excluded.nanos_low) % 1000000000000000000,
+            flushed_count = coalesce(flushed_count, pulse_count) + excluded.pulse_count,
             updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
     )
     .execute(&mut *connection)

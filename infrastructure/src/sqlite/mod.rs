@@ -10,10 +10,13 @@
 //! - `ledger`, `registry`, `reader`, `queries`: the books (`UsageLedger`, `ShardRegistry`, `UsageReader`, `UsageQueries`).
 //! - `dead_letters`: what was refused (`DeadLetters`); `letters`: people who go through it (`LetterPlace`).
 //! - `inbox`, with `inbox_claims`: events on their way to be counted (`Inbox`); `api_keys`: who may call (`ApiKeys`).
+//! - `audit`, `audit_books`: show counts and books to an audit (`AccumulatorAudit`, `BooksAudit`).
 //! - `file`: the connections; `fault`: what is worth trying again; `service_lock`: one long-running service a file.
 
 mod amount;
 mod api_keys;
+mod audit;
+mod audit_books;
 mod batch;
 mod bulk;
 mod dead_letters;

@@ -93,7 +93,7 @@ async fn check_birth(
 }
 
 #[derive(Debug, sqlx::FromRow)]
-struct StateRow {
+pub(super) struct StateRow {
     accumulator: String,
     shards: u16,
     generation: i64,
@@ -108,7 +108,7 @@ struct StateRow {
 }
 
 impl StateRow {
-    async fn read(
+    pub(super) async fn read(
         operation: &'static str,
         connection: &mut SqliteConnection,
         shard: Shard,
@@ -132,6 +132,18 @@ impl StateRow {
         shard: Shard,
         seen: Option<Seen>,
     ) -> Result<ShardState, PortError> {
+        let (state, now) = self.state(operation, shard, seen)?;
+        store.see(shard, now);
+        Ok(state)
+    }
+
+    /// The state, and how far that is.
+    pub(super) fn state(
+        self,
+        operation: &'static str,
+        shard: Shard,
+        seen: Option<Seen>,
+    ) -> Result<(ShardState, Seen), PortError> {
         let now = standing(operation, shard, &self.accumulator, self.generation, self.sequence, seen)?;
         let shards = ShardCount::new(self.shards).ok_or("the number of shards makes no sense");
         let held = Limbs { high: self.nanos_high, low: self.nanos_low };
@@ -148,7 +160,6 @@ impl StateRow {
                 anonymous: count(self.anonymous).map_err(refusal(operation))?,
             },
         };
-        store.see(shard, now);
-        Ok(state)
+        Ok((state, now))
     }
 }

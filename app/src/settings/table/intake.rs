@@ -131,4 +131,14 @@ pub(super) const COUNTING: &[Definition] = &[
         doc: "When the cron moves what was counted to the ledger, in UTC: by default at every full hour. A flush that \
               was missed is made up for at the start.",
     },
+    Definition {
+        name: "AUDIT_SCHEDULE",
+        default: Some("0 * * * * *"),
+        allowed: "a cron expression of six fields, or off",
+        example: "",
+        secret: false,
+        doc: "When the cron proves that the books balance, in UTC: by default every minute. It reads all hourly totals and \
+              all that is pending; after each time it rests for nine times as long as that took. A break is logged as an \
+              error and told in /metrics (`pulse_books_hold`).",
+    },
 ];

@@ -78,6 +78,7 @@ fn state() -> HttpState {
             overview: gather.clone(),
             tally: None,
             flushes: None,
+            audits: None,
             dependencies: Vec::new(),
             redis_at_risk: None,
             version: "1",
