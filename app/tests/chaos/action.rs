@@ -60,7 +60,7 @@ impl Action {
             // A server that starts takes a good part of a round; RabbitMQ has settled queues in the second half.
             let is_server = matches!(action, Self::KillServer(_) | Self::FillDisk(_));
             let too_early = action == Self::KillServer(Server::Rabbitmq) && at < length / 2;
-            if !too_early && !(is_server && servers == SERVERS_MAX) {
+            if !(too_early || is_server && servers == SERVERS_MAX) {
                 servers += u32::from(is_server);
                 actions.push((at, action));
             }

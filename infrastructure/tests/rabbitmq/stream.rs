@@ -83,7 +83,7 @@ impl Stream {
         Self { place: Place::new(QueueType::Stream), counted: Counted::at((0, 0), (0, 0)) }
     }
 
-    /// With the stream made already: RabbitMQ 3.10 may answer INTERNAL_ERROR to one of two that make it at once, which may
+    /// With the stream made already: RabbitMQ 3.10 may answer `INTERNAL_ERROR` to one of two that make it at once, which may
     /// pass and is no business of the contract.
     async fn declared() -> Self {
         let stream = Self::new();
