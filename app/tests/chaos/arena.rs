@@ -127,6 +127,23 @@ impl Site {
         App::start(&self.folder, &format!("{}.end", self.name), arguments, &self.direct).finish(arguments)
     }
 
+    /// What `app audit` finds broken. Books that it cannot judge, as those in JSON files, are not its fault.
+    pub(crate) fn audit(&self) -> Result<(), String> {
+        const BROKEN: i32 = 1;
+        let start = Instant::now();
+        let mut app = App::start(&self.folder, &format!("{}.audit", self.name), &["audit"], &self.direct);
+        loop {
+            match app.ended() {
+                Some(status) if status.code() == Some(BROKEN) => {
+                    return Err(format!("app audit finds the books broken:\n{}", app.last_words()));
+                }
+                Some(_) => return Ok(()),
+                None if start.elapsed() > RUN_LIMIT => return Err("app audit does not end".to_owned()),
+                None => thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+
     /// Starts a process of the program behind the proxies.
     pub(crate) fn start(&self, process: Process, more: &[(&'static str, String)]) -> App {
         let (kind, number) = match process {

@@ -191,7 +191,7 @@ pub(crate) fn play(arena: &mut Arena, drawn_from: (u64, u32), rules: &Rules, tal
 /// The program's own opinion, where it has one.
 fn audit(site: &Site, rules: &Rules, verdict: &mut Verdict) {
     if rules.audit
-        && let Err(fault) = site.run(&["audit"])
+        && let Err(fault) = site.audit()
     {
         verdict.broken.push(fault);
     }
