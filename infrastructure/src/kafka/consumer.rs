@@ -63,6 +63,8 @@ impl RunningConsumer {
             .set("auto.offset.reset", "error")
             .set("isolation.level", "read_committed")
             .set("queued.min.messages", "2000")
+            // Once so many wait, the client asks again after this; by default after a second, which idles a full topic away.
+            .set("fetch.queue.backoff.ms", "10")
             .set("queued.max.messages.kbytes", "16384")
             .set("fetch.message.max.bytes", "1048576");
         let kafka = |error| during("join the group at Kafka", error);
