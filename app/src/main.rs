@@ -89,7 +89,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 async fn run_until_stopped(modes: Modes, command: Option<Command>, settings: Settings) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let mut signals = JoinSet::new();
-    signals.spawn(signals::watch(stop.clone()));
+    signals.spawn(signals::watch(stop.clone())?);
     match command {
         None if modes.archive => archive::run(modes, &settings, stop).await,
         None => service::run(modes, settings, stop).await,

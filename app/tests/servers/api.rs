@@ -1,6 +1,6 @@
 //! Everything between a poster and the books is killed, again and again: what was accepted is counted once, nothing stays behind.
 
-use crate::system::{App, System, Totals, assert_equal};
+use crate::system::{App, System, Totals, assert_equal, wait_until};
 use infrastructure::test_servers::{free_port, wait_for_port};
 use std::{
     io::{Read, Write},
@@ -173,6 +173,9 @@ fn kills_under_load(sources: &str) {
     assert!(repeated > 0, "no request was interrupted, which proves nothing");
 
     for app in workers.iter_mut().chain([&mut api]) {
+        wait_until("the latest start is through", Duration::from_mins(1), || {
+            app.log().rsplit(": starting").next().is_some_and(|latest| latest.contains(": ready"))
+        });
         app.process.signal("TERM");
         assert_eq!(app.exit_code(), Some(0), "{}", app.log());
     }
