@@ -174,7 +174,10 @@ fn kills_under_load(sources: &str) {
 
     for app in workers.iter_mut().chain([&mut api]) {
         wait_until("the latest start is through", Duration::from_mins(1), || {
-            app.log().rsplit(": starting").next().is_some_and(|latest| latest.contains(": ready"))
+            app.log()
+                .rsplit(": starting")
+                .next()
+                .is_some_and(|latest| latest.contains(": ready") || latest.contains(": listening"))
         });
         app.process.signal("TERM");
         assert_eq!(app.exit_code(), Some(0), "{}", app.log());
