@@ -7,10 +7,12 @@ use crate::{
 #[cfg(feature = "otlp")]
 use infrastructure::telemetry::SpanExport;
 use std::io::{self, IsTerminal, Write};
+use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
     fmt::{self, MakeWriter},
     layer::SubscriberExt,
+    registry::LookupSpan,
     util::SubscriberInitExt,
 };
 
@@ -26,26 +28,33 @@ type Layers = Vec<Box<dyn Layer<Registry> + Send + Sync>>;
 /// # Errors
 /// Where spans cannot be exported to such an address.
 pub(crate) fn start(log: &Log) -> anyhow::Result<Option<SpanExport>> {
-    let lines = fmt::layer().with_writer(BesideBars);
-    let lines = if log.json {
-        lines.json().flatten_event(true).boxed()
-    } else {
-        let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        lines.with_ansi(colours).boxed()
+    // One filter for all where nothing is exported: a filter of one layer among others loses lines where a library asks
+    // whether something is enabled and then says nothing. The filter of the export has every line asked for anew.
+    let Some(export) = &log.export else {
+        let _ = tracing_subscriber::registry().with(filter(&log.level)).with(lines(log.json)).try_init();
+        return Ok(None);
     };
-    let mut layers: Layers = vec![lines.with_filter(filter(&log.level)).boxed()];
-    let export = log.export.as_ref().map(|export| start_export(export, &mut layers)).transpose()?;
+    let mut layers: Layers = vec![lines(log.json).with_filter(filter(&log.level)).boxed()];
+    let exporting = start_export(export, &mut layers)?;
     let _ = tracing_subscriber::registry().with(layers).try_init();
-    if let Some(Export { endpoint, service }) = &log.export
-        && !cfg!(feature = "otlp")
-    {
+    if !cfg!(feature = "otlp") {
+        let Export { endpoint, service } = export;
         tracing::warn!(
             endpoint,
             service,
             "OTEL_EXPORTER_OTLP_ENDPOINT is not used: this build exports no spans (feature otlp)"
         );
     }
-    Ok(export)
+    Ok(Some(exporting))
+}
+
+fn lines<S: Subscriber + for<'span> LookupSpan<'span>>(json: bool) -> Box<dyn Layer<S> + Send + Sync> {
+    let lines = fmt::layer().with_writer(BesideBars);
+    if json {
+        return lines.json().flatten_event(true).boxed();
+    }
+    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    lines.with_ansi(colours).boxed()
 }
 
 #[cfg(feature = "otlp")]

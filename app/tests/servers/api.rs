@@ -159,11 +159,11 @@ fn kills_under_load(sources: &str) {
             }
             if round % 2 == 0 {
                 api.process.kill();
-                api = start("api", "--api");
+                api = start(&format!("api-{round}"), "--api");
             }
             let side = usize::from(round % 4 > 1);
             workers[side].process.kill();
-            workers[side] = start(["left", "right"][side], "--worker");
+            workers[side] = start(&format!("worker-{round}"), "--worker");
         }
         stop.store(true, Ordering::Relaxed);
         let posted: Vec<_> = posters.into_iter().map(|poster| poster.join().unwrap()).collect();
@@ -173,11 +173,9 @@ fn kills_under_load(sources: &str) {
     assert!(repeated > 0, "no request was interrupted, which proves nothing");
 
     for app in workers.iter_mut().chain([&mut api]) {
-        wait_until("the latest start is through", Duration::from_mins(1), || {
-            app.log()
-                .rsplit(": starting")
-                .next()
-                .is_some_and(|latest| latest.contains(": ready") || latest.contains(": listening"))
+        wait_until("it is up", Duration::from_mins(1), || {
+            let log = app.log();
+            log.contains(": ready") || log.contains(": listening")
         });
         app.process.signal("TERM");
         assert_eq!(app.exit_code(), Some(0), "{}", app.log());

@@ -14,7 +14,7 @@ use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 use std::{num::NonZero, time::Duration};
 use tracing::{Level, Metadata, Span, Subscriber, level_filters::LevelFilter};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
-use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
+use tracing_subscriber::{Layer, filter::dynamic_filter_fn, registry::LookupSpan};
 
 const OPERATION: &str = "export spans";
 /// Where collectors take spans (OTLP specification, OTLP/HTTP request).
@@ -55,7 +55,11 @@ impl SpanExport {
             .with_location(false)
             .with_threads(false)
             .with_tracer(provider.tracer("pulse-ingestor"))
-            .with_filter(filter_fn(is_exported).with_max_level_hint(LevelFilter::DEBUG));
+            // A dynamic filter: what is cached of the filters of several layers loses lines.
+            .with_filter(
+                dynamic_filter_fn(|metadata, _| is_exported(metadata))
+                    .with_max_level_hint(LevelFilter::DEBUG),
+            );
         link_with(link);
         Ok((Self(provider), layer))
     }
