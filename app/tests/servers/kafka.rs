@@ -20,6 +20,9 @@ const PARTITIONS: u16 = 12;
 const HOUR: &str = "2026-01-10T12:00:00Z";
 const LIMIT: Duration = Duration::from_mins(3);
 
+/// How many pulses a message holds.
+const ITEMS: usize = 10;
+
 /// `PULSE_TEST_MESSAGES=1000000` makes it the long version.
 fn pulses() -> u64 {
     std::env::var("PULSE_TEST_MESSAGES").map_or(100_000, |text| text.parse().unwrap())
@@ -73,11 +76,14 @@ fn pulses_without_ids_count_once_through_ten_kills_and_constant_rebalances() {
         kafka.produce(
             TOPIC,
             PARTITIONS,
-            chunk.map(|number| {
-                let (body, amount) = pulse(number);
-                let (sum, count) = sums.entry(format!("tenant-{}", number % 23)).or_default();
-                (*sum, *count) = (*sum + amount, *count + 1);
-                body.into_bytes()
+            chunk.step_by(ITEMS).map(|first| {
+                let items = (first..).take(ITEMS).map(|number| {
+                    let (body, amount) = pulse(number);
+                    let (sum, count) = sums.entry(format!("tenant-{}", number % 23)).or_default();
+                    (*sum, *count) = (*sum + amount, *count + 1);
+                    body
+                });
+                format!("[{}]", items.collect::<Vec<_>>().join(",")).into_bytes()
             }),
         );
         sleep(Duration::from_millis(300 + 400 * (round % 3)));
