@@ -1,7 +1,7 @@
 //! Dead letters in the hands of people: looked at, sent back, discarded.
 //!
 //! Whoever sends a letter back gives its pulse the identity that it had, so that it counts once however often the work is
-//! cut off and begun again; [`returned`] says how.
+//! cut off and begun again; [`fn@returned`] says how.
 
 mod filter;
 mod returned;
