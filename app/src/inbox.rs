@@ -1,34 +1,19 @@
-//! `app webhooks`: the inbox as operators see it, and the task that tidies it.
+//! `app webhooks`: the inbox as operators see it.
 
 use crate::{
     backends::patiently,
     cli::{Webhooks, WebhooksList},
-    clock,
     dead_letters::confirmed,
     keys::shown,
     settings::Settings,
     usage::there_is,
 };
 use anyhow::Context;
-use application::{
-    ports::{Dealt, Inbox, InboxEntry, InboxFilter, InboxStatus, PortError},
-    retry::Dependency,
-};
+use application::ports::{Dealt, Inbox, InboxEntry, InboxFilter, InboxStatus, PortError};
 use comfy_table::{Table, presets};
-use domain::Timestamp;
-use infrastructure::inbox::StoredInbox;
 use serde_json::json;
-use std::{
-    io::{self, Write},
-    sync::Arc,
-    time::Duration,
-};
-use tokio::{select, time::interval};
-use tokio_util::sync::CancellationToken;
-use tracing::info;
+use std::io::{self, Write};
 
-/// How often events that are old enough are removed.
-const REMOVE_EVERY: Duration = Duration::from_hours(1);
 /// How many events are looked at at once: each comes with its bytes.
 const PAGE: u32 = 100;
 
@@ -166,56 +151,4 @@ async fn with_failed<F: Future<Output = Result<Dealt, PortError>>>(
         filter.before = Some(last.id);
     }
     Ok(done)
-}
-
-/// Removes what was done long enough ago, at the start and every hour, until the stop.
-///
-/// # Errors
-/// Why events cannot be removed, other than that the store is away.
-pub(crate) async fn remove_done_hourly(
-    inbox: Arc<StoredInbox>,
-    retention: Duration,
-    dependency: Arc<Dependency>,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let mut ticks = interval(REMOVE_EVERY);
-    let work = async {
-        loop {
-            ticks.tick().await;
-            remove_done(&inbox, retention, &dependency).await?;
-        }
-    };
-    select! {
-        () = stop.cancelled() => Ok(()),
-        failed = work => failed,
-    }
-}
-
-/// Removes what was done long enough ago.
-///
-/// # Errors
-/// As [`remove_done_hourly`].
-pub(crate) async fn remove_done(
-    inbox: &StoredInbox,
-    retention: Duration,
-    dependency: &Dependency,
-) -> Result<(), PortError> {
-    let before = earlier(clock::now(), retention);
-    let mut removed = 0;
-    loop {
-        match dependency.hold(|| inbox.remove_done(before)).await? {
-            0 => break,
-            some => removed += some,
-        }
-    }
-    if removed > 0 {
-        info!(removed, "old events of the inbox were removed");
-    }
-    Ok(())
-}
-
-/// A moment so long before another.
-pub(crate) fn earlier(time: Timestamp, by: Duration) -> Timestamp {
-    let seconds = i64::try_from(by.as_secs()).unwrap_or(i64::MAX);
-    Timestamp::new(time.seconds().saturating_sub(seconds), time.nanos())
 }

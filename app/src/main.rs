@@ -19,15 +19,17 @@ mod overview;
 mod populate;
 mod print_pulses;
 mod progress;
+mod retention;
 mod service;
 mod settings;
 mod signals;
 mod usage;
 
-use application::{flush_usage::FlushSummary, retry::Dependency};
+use application::{flush_usage::FlushSummary, ports::Inbox, retry::Dependency};
 use backends::{Backends, patiently, while_there};
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use cli::{Cli, Command, Modes};
+use retention::remove_old;
 use settings::{Environment, Faults, Settings};
 use std::{
     io::{self, Write},
@@ -137,10 +139,12 @@ async fn flush(settings: &Settings) -> anyhow::Result<()> {
     let FlushSummary { rows, pulses, .. } = while_there(&backends.dependency, async {
         let flushed = backends.flush().await?;
         if let Some(inbox) = &backends.books.inbox {
-            inbox::remove_done(inbox, settings.inbox.retention, &backends.dependency).await?;
+            let (events, kept) = ("events of the inbox", settings.inbox.retention);
+            remove_old(events, kept, &backends.dependency, |before| inbox.remove_done(before)).await?;
         }
         if let Some(file) = &backends.books.file {
-            dead_letters::remove_old(file, settings.letter_retention, &backends.dependency).await?;
+            let (letters, kept) = ("dead letters", settings.letter_retention);
+            remove_old(letters, kept, &backends.dependency, |before| file.remove_letters(before)).await?;
         }
         Ok(flushed)
     })

@@ -5,16 +5,17 @@ use crate::{
     audit,
     backends::{Backends, lock_service},
     cli::Modes,
-    clock, dead_letters, inbox,
+    clock,
     overview::overview,
     print_pulses::{STALL_LIMIT, print_pulses},
+    retention::remove_old_hourly,
     settings::{Accumulator, AuditSchedule, Faults, Http, Kafka, Settings, SourceKind, Stores, shown_url},
 };
 use anyhow::Context;
 use application::{
     decode::{Decoder, Format},
     ingest::{AppliedPulse, IngestPulses, Limits, Route, Tally},
-    ports::{LogPositions, PulseSource},
+    ports::{Inbox, LogPositions, PulseSource},
     retry::Dependency,
 };
 use domain::AccumulatorId;
@@ -110,14 +111,7 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
             let tally = Arc::clone(&service.backends.audits);
             tasks.spawn(audit::on_schedule(backends, schedule, tally, stop));
         }
-        if let Some(inbox) = &service.backends.books.inbox {
-            let (inbox, retention) = (Arc::clone(inbox), service.settings.inbox.retention);
-            tasks.spawn(inbox::remove_done_hourly(inbox, retention, removal, service.stop.clone()));
-        }
-        if let Some(file) = &service.backends.books.file {
-            let (file, retention) = (Arc::clone(file), service.settings.letter_retention);
-            tasks.spawn(dead_letters::remove_old_hourly(file, retention, letters, service.stop.clone()));
-        }
+        spawn_removals(&mut tasks, &service, removal, letters);
     }
     let mut result = Ok(());
     while let Some(ended) = tasks.join_next().await {
@@ -148,6 +142,41 @@ pub(crate) async fn tell_metrics(
         Ok(())
     });
     Ok(())
+}
+
+/// What removes events and letters that are old enough.
+fn spawn_removals(
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+    service: &Service,
+    removal: Arc<Dependency>,
+    letters: Arc<Dependency>,
+) {
+    if let Some(inbox) = &service.backends.books.inbox {
+        let (inbox, retention) = (Arc::clone(inbox), service.settings.inbox.retention);
+        tasks.spawn(remove_old_hourly(
+            "events of the inbox",
+            retention,
+            removal,
+            service.stop.clone(),
+            move |before| {
+                let inbox = Arc::clone(&inbox);
+                async move { inbox.remove_done(before).await }
+            },
+        ));
+    }
+    if let Some(file) = &service.backends.books.file {
+        let (file, retention) = (Arc::clone(file), service.settings.letter_retention);
+        tasks.spawn(remove_old_hourly(
+            "dead letters",
+            retention,
+            letters,
+            service.stop.clone(),
+            move |before| {
+                let file = Arc::clone(&file);
+                async move { file.remove_letters(before).await }
+            },
+        ));
+    }
 }
 
 /// Opens the stores, and for a worker the shards of its accumulator too.

@@ -103,9 +103,9 @@ pub(crate) struct LetterShow {
     pub(crate) raw: bool,
 }
 
-/// Arguments of `app dead-letters replay`.
-#[derive(Args, Debug)]
-pub(crate) struct LettersReplay {
+/// The letters that something is to be done with.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LettersChosen {
     /// The ids of letters.
     #[arg(value_name = "ID")]
     pub(crate) ids: Vec<String>,
@@ -120,6 +120,13 @@ pub(crate) struct LettersReplay {
     /// Only say what would be done.
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// Arguments of `app dead-letters replay`.
+#[derive(Args, Debug)]
+pub(crate) struct LettersReplay {
+    #[command(flatten)]
+    pub(crate) letters: LettersChosen,
 
     /// Also those that came back three times.
     #[arg(long)]
@@ -129,20 +136,8 @@ pub(crate) struct LettersReplay {
 /// Arguments of `app dead-letters discard`.
 #[derive(Args, Debug)]
 pub(crate) struct LettersDiscard {
-    /// The ids of letters.
-    #[arg(value_name = "ID")]
-    pub(crate) ids: Vec<String>,
-
     #[command(flatten)]
-    pub(crate) which: LetterChoice,
-
-    /// All letters.
-    #[arg(long)]
-    pub(crate) all: bool,
-
-    /// Only say what would be done.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
+    pub(crate) letters: LettersChosen,
 
     /// Do not ask.
     #[arg(long)]

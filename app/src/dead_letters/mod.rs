@@ -1,4 +1,4 @@
-//! `app dead-letters`: what was refused, in the hands of operators; and the task that removes what is old.
+//! `app dead-letters`: what was refused, in the hands of operators.
 
 mod places;
 mod render;
@@ -7,32 +7,16 @@ pub(crate) use places::{opened, places};
 
 use crate::{
     cli::{
-        Cli, DeadLetters, LetterChoice, LetterPlaceName, LetterShow, LettersDiscard, LettersList,
-        LettersReplay,
+        Cli, DeadLetters, LetterChoice, LetterPlaceName, LetterShow, LettersChosen, LettersDiscard,
+        LettersList, LettersReplay,
     },
-    clock,
-    inbox::earlier,
     settings::Settings,
 };
 use anyhow::Context;
-use application::{
-    dead_letters::{Bound, Handled, LetterFilter, NamedPlace, Wish, find, handle, survey},
-    ports::PortError,
-    retry::Dependency,
-};
+use application::dead_letters::{Bound, Handled, LetterFilter, NamedPlace, Wish, find, handle, survey};
 use clap::{CommandFactory, ValueEnum, error::ErrorKind};
-use infrastructure::sqlite::EmbeddedStore;
-use std::{
-    io::{self, IsTerminal, Write},
-    sync::Arc,
-    time::Duration,
-};
-use tokio::{select, time::interval};
-use tokio_util::sync::CancellationToken;
-use tracing::info;
+use std::io::{self, IsTerminal, Write};
 
-/// How often letters that are old enough are removed.
-const REMOVE_EVERY: Duration = Duration::from_hours(1);
 /// Everything that is there.
 const ALL: Bound = Bound { letters: None, time: None };
 const REPEAT: &str = "some letters may be done and none is lost: repeat the command";
@@ -45,27 +29,28 @@ pub(crate) async fn run(command: DeadLetters, settings: &Settings) -> anyhow::Re
     match command {
         DeadLetters::List(arguments) => list(arguments, settings).await,
         DeadLetters::Show(arguments) => show(arguments, settings).await,
-        DeadLetters::Replay(LettersReplay { ids, which, all, dry_run, force }) => {
-            let (place, filter) = chosen(ids, which, all);
+        DeadLetters::Replay(LettersReplay { letters, force }) => {
+            let (place, filter) = chosen(letters.clone());
             let places = wanted(place, settings).await?;
-            deal(&places, &filter, Wish::Replay { force }, dry_run).await.map(|_| ())
+            deal(&places, &filter, Wish::Replay { force }, letters.dry_run).await.map(|_| ())
         }
-        DeadLetters::Discard(LettersDiscard { ids, which, all, dry_run, yes }) => {
-            let (place, filter) = chosen(ids, which, all);
+        DeadLetters::Discard(LettersDiscard { letters, yes }) => {
+            let (place, filter) = chosen(letters.clone());
             let places = wanted(place, settings).await?;
-            if !yes && !dry_run {
+            if !yes && !letters.dry_run {
                 let there = deal(&places, &filter, Wish::Discard, true).await?;
                 if there == 0 || !confirmed("discard them?")? {
                     return Ok(());
                 }
             }
-            deal(&places, &filter, Wish::Discard, dry_run).await.map(|_| ())
+            deal(&places, &filter, Wish::Discard, letters.dry_run).await.map(|_| ())
         }
     }
 }
 
 /// Which letters of which place; nobody means all by saying nothing.
-fn chosen(ids: Vec<String>, which: LetterChoice, all: bool) -> (Option<LetterPlaceName>, LetterFilter) {
+fn chosen(letters: LettersChosen) -> (Option<LetterPlaceName>, LetterFilter) {
+    let LettersChosen { ids, which, all, .. } = letters;
     let (place, filter) = filter(ids, which);
     if filter.is_all() != all {
         let text =
@@ -154,50 +139,4 @@ pub(crate) fn confirmed(question: &str) -> anyhow::Result<bool> {
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
-}
-
-/// Removes what was stored long enough ago in the embedded file, at the start and every hour, until the stop.
-///
-/// # Errors
-/// Why letters cannot be removed, other than that the file is held by another process.
-pub(crate) async fn remove_old_hourly(
-    file: Arc<EmbeddedStore>,
-    retention: Duration,
-    dependency: Arc<Dependency>,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let mut ticks = interval(REMOVE_EVERY);
-    let work = async {
-        loop {
-            ticks.tick().await;
-            remove_old(&file, retention, &dependency).await?;
-        }
-    };
-    select! {
-        () = stop.cancelled() => Ok(()),
-        failed = work => failed,
-    }
-}
-
-/// Removes what was stored long enough ago in the embedded file.
-///
-/// # Errors
-/// As [`remove_old_hourly`].
-pub(crate) async fn remove_old(
-    file: &EmbeddedStore,
-    retention: Duration,
-    dependency: &Dependency,
-) -> Result<(), PortError> {
-    let before = earlier(clock::now(), retention);
-    let mut removed = 0;
-    loop {
-        match dependency.hold(|| file.remove_letters(before)).await? {
-            0 => break,
-            some => removed += some,
-        }
-    }
-    if removed > 0 {
-        info!(removed, "old dead letters were removed");
-    }
-    Ok(())
 }
