@@ -129,7 +129,7 @@ impl Reading {
             self.begin = None;
         }
         if let Some(missing) = self.missing {
-            self.prove_kept(missing).await?;
+            self.prove_kept(missing, Silence::IsNoProof).await?;
             self.missing = None;
         }
         Ok(mem::take(&mut self.held))
@@ -143,7 +143,7 @@ impl Reading {
                 Ok(item) => return message(item),
                 Err(_) => {
                     if let Some(expected) = self.expected {
-                        self.prove_kept(expected).await?;
+                        self.prove_kept(expected, Silence::IsEmpty).await?;
                     }
                 }
             }
@@ -198,15 +198,21 @@ impl Reading {
 
     /// Whether nothing was deleted from this offset on. Then what is missing there is no message: the broker's own entries,
     /// at the beginning of each segment for example, have offsets as well, and are not delivered.
-    async fn prove_kept(&self, missing: u64) -> Result<(), PortError> {
+    async fn prove_kept(&self, missing: u64, silence: Silence) -> Result<(), PortError> {
         let channel = self.another_channel().await?;
         let mut consumer = consume(&channel, &self.stream, 1, AMQPValue::LongString("first".into())).await?;
-        // Nothing comes where the stream is empty, and then nothing was deleted: what was counted of it was proven before.
-        if let Ok(first) = timeout(CALL_LIMIT, consumer.next()).await {
-            let begin = offset(&message(first)?)?;
-            if begin > missing {
-                let (log, stream) = (self.log.log.clone(), self.stream.clone());
-                return Err(halt(StreamFault::Deleted { log, stream, begin, missing }));
+        match (timeout(CALL_LIMIT, consumer.next()).await, silence) {
+            (Ok(first), _) => {
+                let begin = offset(&message(first)?)?;
+                if begin > missing {
+                    let (log, stream) = (self.log.log.clone(), self.stream.clone());
+                    return Err(halt(StreamFault::Deleted { log, stream, begin, missing }));
+                }
+            }
+            (Err(_), Silence::IsEmpty) => {}
+            (Err(_), Silence::IsNoProof) => {
+                let what = format!("its first message did not come within {CALL_LIMIT:?}");
+                return Err(PortError::transient(RECEIVE, what));
             }
         }
         within(CALL_LIMIT, OPEN, channel.close(200, "done".into())).await
@@ -247,6 +253,15 @@ impl Reading {
             tracing::warn!(%error, "RabbitMQ was left without an orderly close; others may have to wait for the stream");
         }
     }
+}
+
+/// What it means that the first message of a stream does not come.
+#[derive(Clone, Copy, Debug)]
+enum Silence {
+    /// Nothing came before either: the stream is empty, and nothing was deleted; what was counted of it was proven before.
+    IsEmpty,
+    /// A later message is there, so the stream is not empty: nothing is known.
+    IsNoProof,
 }
 
 /// A stream has no partitions; those of a super stream would be streams of their own.

@@ -177,8 +177,13 @@ impl PulseSource for RabbitmqStreamSource {
             return Ok(());
         }
         match Mark::Settled.set(&settler.channel, &self.settings.queue).await {
-            // The channel ended under the call. Receiving says why, and the next reading sets it.
-            Err(error) if error.is_transient() => return Ok(()),
+            // The channel ended under the call: mostly with its connection, which receiving says. The next reading sets it;
+            // until then a start counts from the beginning what the shards know already.
+            Err(error) if error.is_transient() => {
+                tracing::warn!(%error, "the stream could not be marked as settled");
+                self.set_settler(None);
+                return Ok(());
+            }
             result => result?,
         }
         *is_set = true;
