@@ -16,7 +16,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
-    metadata::MetadataTopic,
+    metadata::{MetadataPartition, MetadataTopic},
     producer::{FutureProducer, FutureRecord},
     util::Timeout,
 };
@@ -100,6 +100,19 @@ impl Reading {
             .set("queued.max.messages.kbytes", "16384");
         let consumer: BaseConsumer = config.create().map_err(kafka)?;
         let metadata = consumer.fetch_metadata(Some(topic), CALL_LIMIT).map_err(kafka)?;
+        let absent = RDKafkaErrorCode::UnknownTopicOrPartition;
+        for topic in metadata.topics() {
+            let partitions = topic.partitions().iter().filter_map(MetadataPartition::error);
+            if let Some(code) = topic
+                .error()
+                .into_iter()
+                .chain(partitions)
+                .map(RDKafkaErrorCode::from)
+                .find(|code| *code != absent)
+            {
+                return Err(kafka(KafkaError::MetadataFetch(code)));
+            }
+        }
         let mut spans = BTreeMap::new();
         for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
             let (low, high) = consumer.fetch_watermarks(topic, partition.id(), CALL_LIMIT).map_err(kafka)?;
