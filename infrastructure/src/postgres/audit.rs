@@ -1,10 +1,6 @@
 //! Shows the books to an audit (`BooksAudit`).
 
-use super::{
-    PostgresLedger, bigint,
-    session::{self, Session},
-    shard_registry,
-};
+use super::{PostgresLedger, bigint, session::Session, shard_registry};
 use application::ports::{
     AccumulatorBooks, AlteredRow, BooksAudit, BooksCut, PortError, Registration, ShardBooks, TenantSum,
     TenantSums,
@@ -83,7 +79,7 @@ impl BooksAudit for PostgresLedger {
     }
 
     async fn altered(&self, limit: u32) -> Result<Vec<AlteredRow>, PortError> {
-        let mut session = self.begin(OPERATION, session::READ).await?;
+        let mut session = self.begin_question(OPERATION).await?;
         session.extend_limit(SUMS_LIMIT).await?;
         let select = sqlx::query_as(SELECT_ALTERED).bind(i64::from(limit));
         let rows: Vec<Altered> = session.fetch_all(select).await?;
