@@ -44,7 +44,6 @@ pub(crate) async fn run(arguments: Explain, settings: &Settings) -> anyhow::Resu
                 registry: Arc::clone(&backends.books.registry),
                 identities: Arc::clone(&backends.identities),
                 books: Arc::clone(&backends.books.audit),
-                refused,
                 inbox: backends.books.inbox.as_ref().map(|inbox| Arc::clone(inbox) as Arc<dyn Inbox>),
                 items_max: u32::try_from(settings.intake.items_max).unwrap_or(u32::MAX),
             };
@@ -52,6 +51,7 @@ pub(crate) async fn run(arguments: Explain, settings: &Settings) -> anyhow::Resu
         })
         .await?;
     }
+    explanation.add_letters(&refused, &question).await;
     let archived = match archive::questions(settings)? {
         Some(archive) => {
             patiently(archive.events(&question.id, question.tenant.clone(), EVENTS_SHOWN)).await?

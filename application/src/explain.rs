@@ -4,20 +4,26 @@
 //! id, the id of its message with its place in it, the id of a `CloudEvent` with its source. They are scoped by tenant.
 
 use crate::{
-    dead_letters::{Bound, NamedPlace, gather},
+    dead_letters::{Bound, NamedPlace, gather, tenant_of},
     ports::{
         BooksAudit, IDENTITIES_MAX, Inbox, InboxEntry, InboxFilter, PortError, Registration, Remembered,
         RememberedIdentities, ShardRegistry, StoredLetter,
     },
 };
 use domain::{PulseIdentity, Shard, TenantId};
-use futures_util::TryStreamExt;
+use futures_util::{TryStreamExt, future::join_all};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::time::timeout;
 
 /// How many events of the inbox are looked at, the latest.
 pub const LOOKED_AT: u32 = 1_000;
-/// How far each place of dead letters is looked through, from the oldest on.
+/// How far each place of dead letters is looked through, from the oldest on, and how long it may take in all.
 const LETTERS: Bound = Bound { letters: Some(100_000), time: Some(Duration::from_secs(15)) };
+const LETTERS_LIMIT: Duration = Duration::from_secs(25);
+/// How many letters are shown of a place.
+const LETTERS_SHOWN: usize = 100;
+/// The headers that hold the id of a `CloudEvent` in binary mode.
+const IDS: [&str; 4] = ["ce-id", "ce_id", "cloudEvents:id", "cloudEvents_id"];
 /// How many events of the inbox are read at once.
 const PAGE: u32 = 100;
 
@@ -29,8 +35,6 @@ pub struct ExplainPulse {
     pub identities: Arc<dyn RememberedIdentities>,
     /// The tenants that the books know, for a question without one.
     pub books: Arc<dyn BooksAudit>,
-    /// Where what was refused is kept.
-    pub refused: Vec<NamedPlace>,
     /// What came over HTTP.
     pub inbox: Option<Arc<dyn Inbox>>,
     /// How many pulses of a message are looked for by its id, where the tenant is known.
@@ -83,7 +87,7 @@ impl Explanation {
 }
 
 impl ExplainPulse {
-    /// Everything that is known of it; what cannot be looked at is said and does not hide the rest.
+    /// What the accumulator and the inbox know of it; an inbox that cannot be looked at is said and does not hide the rest.
     ///
     /// # Errors
     /// Where the ledger or the accumulator does not answer: then nothing can be said.
@@ -94,9 +98,6 @@ impl ExplainPulse {
                 Some(tenant) => self.of_tenant(&known, question, tenant, &mut explanation).await?,
                 None => self.of_all_tenants(&known, question, &mut explanation).await?,
             }
-        }
-        for place in &self.refused {
-            self.add_letters(place, question, &mut explanation).await;
         }
         if let Some(inbox) = &self.inbox {
             add_events(inbox.as_ref(), question, &mut explanation).await;
@@ -162,19 +163,30 @@ impl ExplainPulse {
         }
         Ok(())
     }
+}
 
-    async fn add_letters(&self, place: &NamedPlace, question: &Question, explanation: &mut Explanation) {
-        let title = &place.title;
-        match gather(place.place.as_ref(), |letter| names(letter, question), LETTERS).await {
-            Ok((letters, complete)) => {
-                explanation.refused.extend(letters.into_iter().map(|letter| (title.clone(), letter)));
-                if !complete {
-                    let limit = format!("not all of the dead letters in {title} were looked at");
-                    explanation.limits.push(limit);
+impl Explanation {
+    /// Adds what the places of dead letters hold of it; one that cannot be looked at is said and does not hide the rest.
+    pub async fn add_letters(&mut self, places: &[NamedPlace], question: &Question) {
+        let looks = places.iter().map(|place| async {
+            let look = gather(place.place.as_ref(), |letter| names(letter, question), LETTERS_SHOWN, LETTERS);
+            (&place.title, timeout(LETTERS_LIMIT, look).await)
+        });
+        for (title, looked) in join_all(looks).await {
+            match looked {
+                Ok(Ok((letters, complete))) => {
+                    self.refused.extend(letters.into_iter().map(|letter| (title.clone(), letter)));
+                    if !complete {
+                        self.limits.push(format!("not all of the dead letters in {title} were looked at"));
+                    }
                 }
-            }
-            Err(error) => {
-                explanation.limits.push(format!("the dead letters in {title} were not looked at: {error}"));
+                Ok(Err(error)) => {
+                    self.limits.push(format!("the dead letters in {title} were not looked at: {error}"));
+                }
+                Err(_) => {
+                    let limit = format!("the dead letters in {title} did not come within {LETTERS_LIMIT:?}");
+                    self.limits.push(limit);
+                }
             }
         }
     }
@@ -191,14 +203,23 @@ fn candidates(question: &Question, items: u32) -> Vec<PulseIdentity> {
     candidates
 }
 
-/// Whether a letter is of the id: its own, or one that its bytes hold as a JSON text, and of the tenant where one is named.
+/// Whether a letter is of the id: its own, its message's or event's, or one that its bytes hold as a JSON text; and of the
+/// tenant where one is named.
 fn names(letter: &StoredLetter, question: &Question) -> bool {
     let holds = |text: &str| {
         let quoted = serde_json::json!(text).to_string();
         letter.body.windows(quoted.len()).any(|bytes| bytes == quoted.as_bytes())
     };
-    let tenant = question.tenant.as_ref();
-    letter.id == question.id || (holds(&question.id) && tenant.is_none_or(|tenant| holds(tenant.as_str())))
+    let id = question.id.as_str();
+    if letter.id == id {
+        return true;
+    }
+    let headers =
+        || letter.envelope.headers.iter().any(|(name, value)| IDS.contains(&name.as_str()) && value == id);
+    let of_message = letter.envelope.message_id.as_deref() == Some(id) || headers();
+    let of_tenant =
+        |tenant: &TenantId| tenant_of(letter).as_deref() == Some(tenant.as_str()) || holds(tenant.as_str());
+    (of_message || holds(id)) && question.tenant.as_ref().is_none_or(of_tenant)
 }
 
 async fn add_events(inbox: &dyn Inbox, question: &Question, explanation: &mut Explanation) {
