@@ -9,7 +9,7 @@ use axum::{
     response::Response,
 };
 use tokio::time::Instant;
-use tracing::{Instrument, debug, error_span, field::Empty};
+use tracing::{Instrument, debug, error_span, field::display};
 
 /// How much of a text that a client has made up is logged.
 const TEXT_BYTES_MAX: usize = 128;
@@ -19,19 +19,25 @@ const REQUEST_ID: &str = "x-request-id";
 ///
 /// The span is there at any level of logs: it costs little beside a request, and a line without it tells little.
 pub(super) async fn trace(mut request: Request, next: Next) -> Response {
-    let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let route = route.unwrap_or_else(|| "unknown".to_owned());
+    let exported = telemetry::is_exported().then(|| {
+        let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str);
+        format!("{} {route}", request.method())
+    });
+    let caller = caller(request.headers());
+    let own = exported.is_none().then(|| telemetry::place(caller.clone()));
     let request_id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
     let span = error_span!(
         "http.request.answer",
-        trace_id = Empty,
+        trace_id = own.as_ref().map(|own| display(own.trace_id)),
         request_id = short(request_id),
-        method = method.as_str(),
+        method = request.method().as_str(),
         path = short(request.uri().path()),
     );
-    let context = telemetry::adopt(&span, caller(request.headers()));
-    span.record("trace_id", tracing::field::display(context.trace_id));
+    let context = own.unwrap_or_else(|| {
+        let context = telemetry::adopt(&span, caller);
+        span.record("trace_id", display(context.trace_id));
+        context
+    });
     request.extensions_mut().insert(context);
     let answer = async {
         let start = Instant::now();
@@ -41,7 +47,9 @@ pub(super) async fn trace(mut request: Request, next: Next) -> Response {
         response
     };
     let response = answer.instrument(span.clone()).await;
-    telemetry::answered(&span, method.as_str(), &route, response.status().as_u16());
+    if let Some(name) = exported {
+        telemetry::answered(&span, name, response.status().as_u16());
+    }
     response
 }
 

@@ -11,6 +11,7 @@ use opentelemetry::{
 };
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::{num::NonZero, time::Duration};
 use tracing::{Level, Metadata, Span, Subscriber, level_filters::LevelFilter};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -61,6 +62,7 @@ impl SpanExport {
                     .with_max_level_hint(LevelFilter::DEBUG),
             );
         link_with(link);
+        RUNNING.store(true, Ordering::Relaxed);
         Ok((Self(provider), layer))
     }
 }
@@ -70,6 +72,13 @@ impl Drop for SpanExport {
         // What could not be handed over is lost, as it is while the collector is away, and was told.
         let _ = self.0.shutdown_with_timeout(LAST_WORD);
     }
+}
+
+/// Whether spans are exported: asked at every request.
+static RUNNING: AtomicBool = AtomicBool::new(false);
+
+pub(super) fn is_running() -> bool {
+    RUNNING.load(Ordering::Relaxed)
 }
 
 /// Our spans, whatever is logged, and what went wrong in them.
@@ -97,10 +106,10 @@ pub(super) fn adopt(span: &Span, caller: Option<&TraceContext>) -> Option<TraceC
     })
 }
 
-pub(super) fn answered(span: &Span, method: &str, route: &str, status: u16) {
+pub(super) fn answered(span: &Span, name: String, status: u16) {
     let context = span.context();
     let exported = context.span();
-    exported.update_name(format!("{method} {route}"));
+    exported.update_name(name);
     if status >= 500 {
         exported.set_status(Status::error(""));
     }

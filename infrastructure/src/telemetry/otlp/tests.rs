@@ -57,7 +57,7 @@ fn spans_go_to_the_collector_under_their_callers_and_batches_with_links() {
     let (own, fresh) = with_default(Registry::default().with(layer), || {
         let span = error_span!("http.request.answer");
         let own = adopt(&span, Some(first.clone()));
-        answered(&span, "POST", "/api/v1/pulses", 503);
+        answered(&span, "POST /api/v1/pulses".to_owned(), 503);
         let batch = debug_span!("engine.batch.apply", trace_ids = tracing::field::Empty);
         let envelope = Envelope { headers: second.headers(), ..Envelope::default() };
         trace::link(&batch, [envelope].iter());
