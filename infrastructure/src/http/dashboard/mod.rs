@@ -70,8 +70,25 @@ fn asset(kind: &'static str, text: &'static str) -> MethodRouter<HttpState> {
 #[derive(Clone)]
 struct User(String);
 
+/// Whether a request that changes something comes from a page of ours: the cookie alone would come from any page of the same
+/// site, other ports among them. Without both headers it is no browser's.
+fn is_ours(request: &Request) -> bool {
+    let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
+    if request.method().is_safe() {
+        return true;
+    }
+    if let Some(site) = text(HeaderName::from_static("sec-fetch-site")) {
+        return site == "same-origin";
+    }
+    let host = text(header::HOST);
+    text(header::ORIGIN).is_none_or(|origin| origin.split_once("://").map(|(_, rest)| rest) == host)
+}
+
 /// Lets those in who have a session. The script is told by 401, which it can see, and a browser is sent to log in.
 async fn logged_in(State(state): State<HttpState>, mut request: Request, next: Next) -> Response {
+    if !is_ours(&request) {
+        return StatusCode::FORBIDDEN.into_response();
+    }
     match session_token(request.headers()).map(|token| verify(&state, token)) {
         Some(Ok(user)) => {
             request.extensions_mut().insert(User(user));
