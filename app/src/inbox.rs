@@ -39,16 +39,19 @@ pub(crate) async fn run(command: Webhooks, settings: &Settings) -> anyhow::Resul
         Webhooks::List(arguments) => list(inbox.as_ref(), arguments).await,
         Webhooks::Retry { id: Some(id), .. } => retry(inbox.as_ref(), id).await,
         Webhooks::Retry { id: None, .. } => {
-            let again = with_failed(inbox.as_ref(), |id| inbox.retry(id)).await?;
+            let failed = failed(inbox.as_ref()).await?;
+            let again = with_each(failed, |id| inbox.retry(id)).await?;
             Ok(writeln!(io::stdout(), "{again} events wait again")?)
         }
         Webhooks::Discard { id: Some(id), .. } => discard(inbox.as_ref(), id).await,
         Webhooks::Discard { id: None, yes, .. } => {
-            let failed = patiently(inbox.depth()).await?.failed;
-            if failed > 0 && !yes && !confirmed(&format!("discard {failed} failed events?"))? {
+            // What fails while somebody thinks about it was not asked about.
+            let failed = failed(inbox.as_ref()).await?;
+            let number = failed.len();
+            if number > 0 && !yes && !confirmed(&format!("discard {number} failed events?"))? {
                 return Ok(());
             }
-            let gone = with_failed(inbox.as_ref(), |id| inbox.discard(id)).await?;
+            let gone = with_each(failed, |id| inbox.discard(id)).await?;
             Ok(writeln!(io::stdout(), "{gone} events are gone")?)
         }
     }
@@ -131,24 +134,29 @@ async fn discard(inbox: &dyn Inbox, id: i64) -> anyhow::Result<()> {
     }
 }
 
-/// Deals with those that had failed when they were looked at, from the newest to the oldest: what fails again meanwhile
-/// waits. With how many it was done.
-async fn with_failed<F: Future<Output = Result<Dealt, PortError>>>(
-    inbox: &dyn Inbox,
-    deal: impl Fn(i64) -> F,
-) -> anyhow::Result<u64> {
+/// The ids of those that have failed, the newest first.
+async fn failed(inbox: &dyn Inbox) -> anyhow::Result<Vec<i64>> {
     let mut filter =
         InboxFilter { status: Some(InboxStatus::Failed), source: None, before: None, limit: PAGE };
-    let mut done = 0_u64;
+    let mut failed = Vec::new();
     loop {
         let page = patiently(inbox.list(&filter)).await?;
-        for entry in &page {
-            if patiently(deal(entry.id)).await? == Dealt::Done {
-                done += 1;
-            }
-        }
-        let Some(last) = page.last() else { break };
+        failed.extend(page.iter().map(|entry| entry.id));
+        let Some(last) = page.last() else { return Ok(failed) };
         filter.before = Some(last.id);
+    }
+}
+
+/// Deals with each; with how many it was done.
+async fn with_each<F: Future<Output = Result<Dealt, PortError>>>(
+    ids: Vec<i64>,
+    deal: impl Fn(i64) -> F,
+) -> anyhow::Result<u64> {
+    let mut done = 0_u64;
+    for id in ids {
+        if patiently(deal(id)).await? == Dealt::Done {
+            done += 1;
+        }
     }
     Ok(done)
 }

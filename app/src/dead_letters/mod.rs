@@ -32,18 +32,22 @@ pub(crate) async fn run(command: DeadLetters, settings: &Settings) -> anyhow::Re
         DeadLetters::Replay(LettersReplay { letters, force }) => {
             let (place, filter) = chosen(letters.clone());
             let places = wanted(place, settings).await?;
-            deal(&places, &filter, Wish::Replay { force }, letters.dry_run).await.map(|_| ())
+            deal(&places, &filter, Wish::Replay { force }, letters.dry_run, &[]).await.map(|_| ())
         }
         DeadLetters::Discard(LettersDiscard { letters, yes }) => {
             let (place, filter) = chosen(letters.clone());
             let places = wanted(place, settings).await?;
+            let mut shown = Vec::new();
             if !yes && !letters.dry_run {
-                let there = deal(&places, &filter, Wish::Discard, true).await?;
-                if there == 0 || !confirmed("discard them?")? {
+                shown = deal(&places, &filter, Wish::Discard, true, &[]).await?;
+                if shown.iter().all(|handled| handled.done == 0) || !confirmed("discard them?")? {
                     return Ok(());
                 }
             }
-            deal(&places, &filter, Wish::Discard, letters.dry_run).await.map(|_| ())
+            // What came while somebody thought about it was not shown: it is behind those that were looked at.
+            let bounds: Vec<Bound> =
+                shown.iter().map(|handled| Bound { letters: Some(handled.looked_at), ..ALL }).collect();
+            deal(&places, &filter, Wish::Discard, letters.dry_run, &bounds).await.map(|_| ())
         }
     }
 }
@@ -95,7 +99,8 @@ async fn show(arguments: LetterShow, settings: &Settings) -> anyhow::Result<()> 
     let LetterShow { id, json, raw } = arguments;
     for NamedPlace { name, title, place } in wanted(None, settings).await? {
         let found = find(place.as_ref(), &id, ALL).await;
-        if let Some(letter) = found.with_context(|| format!("cannot read the dead letters of {title}"))? {
+        let (letter, _) = found.with_context(|| format!("cannot read the dead letters of {title}"))?;
+        if let Some(letter) = letter {
             let mut out = io::stdout();
             return match (raw, json) {
                 (true, _) => Ok(out.write_all(&letter.body)?),
@@ -107,20 +112,21 @@ async fn show(arguments: LetterShow, settings: &Settings) -> anyhow::Result<()> 
     anyhow::bail!("there is no letter {id}")
 }
 
-/// Does it in each place and says how many; with how many in all.
+/// Does it in each place, up to its bound where there is one, and says how many.
 async fn deal(
     places: &[NamedPlace],
     filter: &LetterFilter,
     wish: Wish,
     dry_run: bool,
-) -> anyhow::Result<u64> {
-    let (mut out, mut all) = (io::stdout(), 0);
-    for NamedPlace { title, place, .. } in places {
-        let mut handled = Handled::default();
-        let dealt = handle(place.as_ref(), filter, wish, dry_run, ALL, &mut handled).await;
+    bounds: &[Bound],
+) -> anyhow::Result<Vec<Handled>> {
+    let (mut out, mut all) = (io::stdout(), Vec::new());
+    for (number, NamedPlace { title, place, .. }) in places.iter().enumerate() {
+        let (mut handled, bound) = (Handled::default(), bounds.get(number).copied().unwrap_or(ALL));
+        let dealt = handle(place.as_ref(), filter, wish, dry_run, bound, &mut handled).await;
         render::handled(title, &handled, wish, dry_run, &mut out)?;
         dealt.with_context(|| format!("could not go through the dead letters of {title}; {REPEAT}"))?;
-        all += handled.done;
+        all.push(handled);
     }
     Ok(all)
 }

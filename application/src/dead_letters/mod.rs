@@ -134,7 +134,7 @@ pub async fn survey(
     Ok(survey)
 }
 
-/// The first letter with this id.
+/// The first letter with this id; where there is none, whether all were looked at.
 ///
 /// # Errors
 /// Those of the place.
@@ -142,7 +142,7 @@ pub async fn find(
     place: &dyn LetterPlace,
     id: &str,
     bound: Bound,
-) -> Result<Option<StoredLetter>, PortError> {
+) -> Result<(Option<StoredLetter>, bool), PortError> {
     let mut passage = Passage::begin(place, bound).await?;
     let mut found = None;
     while found.is_none()
@@ -150,25 +150,31 @@ pub async fn find(
     {
         found = letters.into_iter().map(|(_, letter)| letter).find(|letter| letter.id == id);
     }
-    passage.end().await?;
-    Ok(found)
+    let complete = passage.end().await?;
+    Ok((found, complete))
 }
 
-/// The letters that are wanted, and whether all were looked at.
+/// The first letters that are wanted, at most `limit`, each with the beginning of its bytes; and whether all were looked at.
 ///
 /// # Errors
 /// Those of the place.
 pub async fn gather(
     place: &dyn LetterPlace,
     wanted: impl Fn(&StoredLetter) -> bool + Send,
+    limit: usize,
     bound: Bound,
 ) -> Result<(Vec<StoredLetter>, bool), PortError> {
     let mut passage = Passage::begin(place, bound).await?;
     let mut found = Vec::new();
-    while let Some(letters) = passage.next().await? {
-        found.extend(letters.into_iter().map(|(_, letter)| letter).filter(&wanted));
+    while found.len() <= limit
+        && let Some(letters) = passage.next().await?
+    {
+        let fitting = letters.into_iter().map(|(_, letter)| letter).filter(&wanted);
+        found.extend(fitting.map(|letter| Seen::new(letter).letter));
     }
-    Ok((found, passage.end().await?))
+    let complete = passage.end().await? && found.len() <= limit;
+    found.truncate(limit);
+    Ok((found, complete))
 }
 
 /// Does what is wished with every letter that fits and was there when it began; a dry run only says what it would do.

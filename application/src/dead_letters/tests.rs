@@ -161,9 +161,12 @@ async fn a_list_keeps_the_beginning_of_a_body_and_what_all_of_it_said() {
 async fn a_letter_is_found_by_its_id() {
     for (id, found) in [("c", true), ("x", false)] {
         let (place, _) = place(vec![letter("a", "x"), letter("b", "x"), letter("c", "x")]);
-        let letter = find(&place, id, Bound::default()).await.unwrap();
+        let (letter, _) = find(&place, id, Bound::default()).await.unwrap();
         assert_eq!(letter.map(|letter| letter.id), found.then(|| id.to_owned()));
     }
+    let (beyond, _) = place(vec![letter("a", "x"), letter("b", "x"), letter("c", "x")]);
+    let (none, complete) = find(&beyond, "c", Bound { letters: Some(2), time: None }).await.unwrap();
+    assert_eq!((none, complete), (None, false), "it is not said that there is none");
 }
 
 #[test]

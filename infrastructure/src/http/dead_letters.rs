@@ -245,7 +245,7 @@ pub(super) async fn list(
         (status = 401, description = "Nobody is logged in.", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 403, description = "A key may not do this.", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 404, description = "There is none.", body = ProblemDetails, content_type = "application/problem+json"),
-        (status = 503, description = "A place is away.", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 503, description = "A place is away, or holds more than a request can look at.", body = ProblemDetails, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn one(
@@ -253,8 +253,11 @@ pub(super) async fn one(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<WholeLetter>, Problem> {
     let Path(id) = id?;
+    let mut all = true;
     for NamedPlace { name, place, .. } in places(&state, None)? {
-        if let Some(found) = find(place.as_ref(), &id, bound(&state)).await? {
+        let (found, complete) = find(place.as_ref(), &id, bound(&state)).await?;
+        all &= complete;
+        if let Some(found) = found {
             let body = found.body.clone();
             let seen = Seen::new(found);
             let letter = Letter::new(name, &seen);
@@ -274,7 +277,11 @@ pub(super) async fn one(
             }));
         }
     }
-    Err(Problem::not_found("there is no such letter"))
+    if all {
+        return Err(Problem::not_found("there is no such letter"));
+    }
+    let far = "there are more letters than a request can look at: `app dead-letters show` looks at all";
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_all_looked_at", far))
 }
 
 /// Sends letters back to where their messages came from.

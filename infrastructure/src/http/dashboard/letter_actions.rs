@@ -33,6 +33,8 @@ pub(super) struct Deed {
     pub(super) reason: String,
     /// Also those that came back too often, where it is not empty.
     pub(super) force: String,
+    /// How many letters were looked at when it was asked about: what came since is behind them.
+    pub(super) looked_at: u64,
 }
 
 impl Deed {
@@ -60,7 +62,10 @@ impl Deed {
     async fn done(&self, state: &HttpState, dry_run: bool) -> Option<Result<Handled, PortError>> {
         let (place, wish) = (self.place(state)?, self.wish()?);
         let mut handled = Handled::default();
-        let bound = super::super::dead_letters::bound(state);
+        let mut bound = super::super::dead_letters::bound(state);
+        if !dry_run {
+            bound.letters = Some(self.looked_at);
+        }
         let done = handle(place.place.as_ref(), &self.filter(), wish, dry_run, bound, &mut handled).await;
         Some(done.map(|()| handled))
     }
@@ -91,12 +96,11 @@ pub(super) async fn act(
 ) -> Response {
     match deed.done(&state, false).await {
         None => Redirect::to("/dead-letters").into_response(),
-        Some(Ok(Handled { done, circling, complete, .. })) => {
+        Some(Ok(Handled { done, circling, .. })) => {
             let told = [
                 ("did", deed.action.as_str()),
                 ("done", &done.to_string()),
                 ("circling", &circling.to_string()),
-                ("rest", if complete { "" } else { "1" }),
             ];
             Redirect::to(&link("/dead-letters", &told)).into_response()
         }
@@ -148,6 +152,7 @@ fn question(deed: &Deed, title: &str, would: &Handled) -> Markup {
                 input type="hidden" name="place" value=(deed.place);
                 input type="hidden" name="id" value=(deed.id);
                 input type="hidden" name="reason" value=(deed.reason);
+                input type="hidden" name="looked_at" value=(would.looked_at);
                 @if would.circling > 0 {
                     label.check { input type="checkbox" name="force" value="1"; " these as well" }
                 }
@@ -169,7 +174,6 @@ pub(super) struct Told {
     did: String,
     done: u64,
     circling: u64,
-    rest: String,
 }
 
 impl Told {
@@ -183,7 +187,6 @@ impl Told {
             div.notice role="status" {
                 strong { (letters(self.done)) " " (done) "." }
                 @if self.circling > 0 { " " (letters(self.circling)) " came back too often and stayed." }
-                @if !self.rest.is_empty() { " There are more: do it again for the rest." }
             }
         }
     }

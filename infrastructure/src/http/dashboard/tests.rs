@@ -229,6 +229,12 @@ async fn a_letter_is_discarded_only_after_the_question() {
     assert!(question.text.contains("Discard 1 letter?"), "{}", question.text);
     assert!(question.text.contains(r#"<form method="post" action="/dead-letters">"#), "{}", question.text);
     assert!(!question.text.contains("<script>") && !question.text.contains("style="), "nothing is inline");
+    let looked_at = question.text.split(r#"name="looked_at" value=""#).nth(1).unwrap();
+    let looked_at = looked_at.split('"').next().unwrap();
+    let unasked = browser.ask(Method::POST, "/dead-letters", form).await;
+    let told = browser.get(unasked.location.as_deref().unwrap()).await;
+    assert!(told.text.contains("0 letters discarded."), "nothing that nobody was asked about: {}", told.text);
+    let form = &format!("{form}&looked_at={looked_at}");
     let done = browser.ask(Method::POST, "/dead-letters", form).await;
     assert_eq!(done.status, StatusCode::SEE_OTHER);
     let told = browser.get(done.location.as_deref().unwrap()).await;
@@ -239,7 +245,7 @@ async fn a_letter_is_discarded_only_after_the_question() {
 async fn what_cannot_be_done_is_said_and_nonsense_leads_back() {
     let mut browser = Browser::new();
     browser.log_in("correct+horse").await;
-    let form = "action=replay&place=rabbitmq&reason=missing_field";
+    let form = "action=replay&place=rabbitmq&reason=missing_field&looked_at=9";
     let failed = browser.ask(Method::POST, "/dead-letters", form).await;
     assert_eq!(failed.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(failed.text.contains("none is lost") && failed.text.contains("connection refused"));
@@ -249,4 +255,21 @@ async fn what_cannot_be_done_is_said_and_nonsense_leads_back() {
         let page = browser.ask(Method::POST, "/dead-letters", nonsense).await;
         assert_eq!(page.location.as_deref(), Some("/dead-letters"), "{nonsense}");
     }
+}
+
+#[test]
+fn what_changes_something_comes_from_a_page_of_ours() {
+    let request = |method: Method, headers: &[(&str, &str)]| {
+        let request =
+            Request::builder().method(method).uri("/dead-letters").header("host", "pulse.example:8080");
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        is_ours(&request.body(Body::empty()).unwrap())
+    };
+    assert!(request(Method::GET, &[("sec-fetch-site", "cross-site")]));
+    assert!(request(Method::POST, &[("sec-fetch-site", "same-origin")]));
+    assert!(!request(Method::POST, &[("sec-fetch-site", "same-site")]), "another port, or a neighbour");
+    assert!(request(Method::POST, &[("origin", "https://pulse.example:8080")]));
+    assert!(!request(Method::POST, &[("origin", "https://pulse.example:3000")]));
+    assert!(!request(Method::POST, &[("origin", "null")]));
+    assert!(request(Method::POST, &[]), "no browser");
 }
