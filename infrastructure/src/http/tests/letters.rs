@@ -3,7 +3,7 @@
 use super::*;
 use application::ports::{MockLetterPlace, MockLetterRun, StoredLetter};
 
-/// Two letters, which may be sent back and not removed.
+/// Two letters: the first may be sent back, the second removed, each alone.
 pub(super) fn place() -> MockLetterPlace {
     let mut place = MockLetterPlace::new();
     place.expect_open().returning(|| {
@@ -17,8 +17,13 @@ pub(super) fn place() -> MockLetterPlace {
         };
         let mut left = vec![(1, letter("a", "too_old")), (2, letter("b", "malformed"))];
         run.expect_next().returning(move || Ok(std::mem::take(&mut left)));
-        run.expect_send_back().withf(|letters| letters.len() == 1).returning(|_| Ok(()));
-        run.expect_remove().returning(|_| Err(PortError::transient("remove", "away")));
+        run.expect_send_back()
+            .withf(|letters| letters.iter().map(|letter| letter.number).eq([1]))
+            .returning(|_| Ok(()));
+        run.expect_remove().returning(|numbers| match numbers {
+            [2] => Ok(()),
+            _ => Err(PortError::transient("remove", "away")),
+        });
         run.expect_close().returning(|| Ok(()));
         Ok(Box::new(run))
     });
@@ -44,6 +49,8 @@ async fn who_says_which_letters_gets_an_answer() {
         ("POST", "/api/v1/dead-letters/replay", r#"{"all":"yes"}"#, 422),
         ("POST", "/api/v1/dead-letters/discard", r#"{"all":true,"dry_run":true}"#, 200),
         ("POST", "/api/v1/dead-letters/discard", r#"{"all":true}"#, 503),
+        ("POST", "/api/v1/dead-letters/discard", r#"{"reason":"malformed"}"#, 200),
+        ("POST", "/api/v1/dead-letters/discard", r#"{"ids":["a"]}"#, 503),
         ("POST", "/api/v1/dead-letters/discard", r#"{"all":true,"force":true}"#, 422),
     ] {
         let status = status(&service, request(method, path, Some(&user), body)).await;
