@@ -26,6 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
 
 const OPERATION: &str = "go through the dead letters in Kafka";
 /// The most letters, and about the most bytes, that are read at once.
@@ -59,7 +60,12 @@ impl KafkaLetters {
 impl LetterPlace for KafkaLetters {
     async fn open(&self) -> Result<Box<dyn LetterRun>, PortError> {
         let settings = self.settings.clone();
-        let reading = spawn_blocking(move || Reading::begin(&settings)).await.map_err(ended)??;
+        // A caller that gives up leaves nothing behind that reads on.
+        let abandoned = CancellationToken::new();
+        let guard = abandoned.clone().drop_guard();
+        let reading =
+            spawn_blocking(move || Reading::begin(&settings, &abandoned)).await.map_err(ended)??;
+        drop(guard);
         let producer = self.settings.producer().create().map_err(|error| during(OPERATION, error))?;
         Ok(Box::new(Run {
             settings: self.settings.clone(),
@@ -87,7 +93,7 @@ struct Reading {
 }
 
 impl Reading {
-    fn begin(settings: &KafkaSettings) -> Result<Self, PortError> {
+    fn begin(settings: &KafkaSettings, abandoned: &CancellationToken) -> Result<Self, PortError> {
         let kafka = |error| during(OPERATION, error);
         let topic = settings.dead_letter_topic.as_str();
         let mut config = settings.client();
@@ -124,6 +130,9 @@ impl Reading {
             Self { consumer: Arc::new(consumer), ends: BTreeMap::new(), handled: BTreeSet::new() };
         reading.rewind(topic, &spans)?;
         while !reading.ends.is_empty() {
+            if abandoned.is_cancelled() {
+                return Err(PortError::transient(OPERATION, "nobody waits for it any more"));
+            }
             reading.read(|reading, place, letter| {
                 if let Read::Handled(offset) = letter {
                     reading.handled.insert((place.0, offset));
