@@ -12,8 +12,8 @@ use application::{
     open_shards::{OpenError, open_shards},
     ports::{
         AccumulatorAudit, AccumulatorShards, ApiKeys, BooksAudit, DeadLetters, GenerationStore, LogPositions,
-        PortError, PulseSink, Registration, RememberedIdentities, ShardRegistry, UsageLedger, UsageQueries,
-        UsageReader,
+        PortError, PulseSink, Registration, RememberedIdentities, ShardRegistry, Suspects, UsageLedger,
+        UsageQueries, UsageReader,
     },
     report_usage::PendingUsage,
     retry::Dependency,
@@ -75,6 +75,8 @@ pub(crate) struct Backends {
     pub(crate) audit: Arc<dyn AccumulatorAudit>,
     /// Remembers single pulses.
     pub(crate) identities: Arc<dyn RememberedIdentities>,
+    /// Remembers which messages were taken alone.
+    pub(crate) suspects: Arc<dyn Suspects>,
     /// How many shards there are.
     pub(crate) shard_count: ShardCount,
     /// What operators call the accumulator.
@@ -184,7 +186,8 @@ impl Backends {
             + GenerationStore
             + LogPositions
             + AccumulatorAudit
-            + RememberedIdentities,
+            + RememberedIdentities
+            + Suspects,
     {
         Self {
             books,
@@ -194,6 +197,7 @@ impl Backends {
             generations: Arc::clone(accumulator) as _,
             audit: Arc::clone(accumulator) as _,
             identities: Arc::clone(accumulator) as _,
+            suspects: Arc::clone(accumulator) as _,
             shard_count,
             sink_name,
             dependency: Arc::new(dependency(sink_name)),

@@ -380,6 +380,7 @@ impl Service {
             sink: Arc::clone(&self.backends.sink),
             sink_name: self.backends.sink_name.to_owned(),
             shards: self.backends.shard_count,
+            suspects: Some(Arc::clone(&self.backends.suspects)),
             limits: Limits { until_idle, ..self.settings.limits() },
             tally: Arc::clone(&self.tally),
             applied,

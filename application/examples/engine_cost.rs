@@ -56,6 +56,7 @@ impl PulseSource for Memory {
                 envelope: Envelope::default(),
                 received_at: Timestamp::new(1_700_000_000, 0),
                 log: None,
+                returns: 0,
             }
         };
         Ok(Received::Deliveries((first..first + messages).map(delivery).collect()))
@@ -119,6 +120,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         shards: ShardCount::new(8).ok_or("shards")?,
         limits: Limits::default(),
         tally: Arc::clone(&tally),
+        suspects: None,
         applied: None,
     };
     let (start, cpu) = (Instant::now(), cpu_seconds());

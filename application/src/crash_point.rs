@@ -5,9 +5,9 @@
 //! point's name before the end.
 
 #[cfg(not(feature = "failpoints"))]
-pub use off::{hit, within};
+pub use off::{hit, hit_by, within};
 #[cfg(feature = "failpoints")]
-pub use on::{hit, within};
+pub use on::{hit, hit_by, within};
 
 #[cfg(all(feature = "failpoints", not(debug_assertions)))]
 compile_error!("the feature `failpoints` is for builds that test: no release may die on request");
@@ -17,6 +17,10 @@ mod off {
     /// Nothing.
     #[inline]
     pub const fn hit(_name: &'static str) {}
+
+    /// Nothing.
+    #[inline]
+    pub const fn hit_by(_name: &'static str, _message: &[u8]) {}
 
     /// The call and nothing else.
     #[inline]
@@ -47,6 +51,15 @@ mod on {
         }
     }
 
+    /// Dies here where the message holds the text that the point was given: `poison=return(TEXT)`.
+    pub fn hit_by(name: &'static str, message: &[u8]) {
+        setup();
+        let is_in = |text: &str| !text.is_empty() && message.windows(text.len()).any(|part| part == text.as_bytes());
+        if fail::eval(name, |text| text.is_some_and(|text| is_in(&text))) == Some(true) {
+            die(name);
+        }
+    }
+
     /// Makes the call. Where the point's turn has come it dies a moment after the call has begun: what it asks for has
     /// taken effect or not, and nobody sees the answer.
     pub async fn within<F: Future>(name: &'static str, call: F) -> F::Output {
@@ -63,10 +76,14 @@ mod on {
         die(name)
     }
 
-    fn is_due(name: &str) -> bool {
+    fn setup() {
         static SETUP: Once = Once::new();
         // The scenario ends with its guard: it is for the whole life of the process.
         SETUP.call_once(|| std::mem::forget(fail::FailScenario::setup()));
+    }
+
+    fn is_due(name: &str) -> bool {
+        setup();
         fail::eval(name, |_| ()).is_some()
     }
 

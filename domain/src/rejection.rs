@@ -27,11 +27,13 @@ pub enum Reason {
     Anonymous,
     /// The identity of an earlier pulse with other content.
     Conflict,
+    /// It ended its workers, alone as well.
+    Poison,
 }
 
 impl Reason {
     /// Every reason, in the order of the codes' documentation.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Malformed,
         Self::MissingField,
         Self::InvalidField,
@@ -43,6 +45,7 @@ impl Reason {
         Self::TooManyItems,
         Self::Anonymous,
         Self::Conflict,
+        Self::Poison,
     ];
 
     /// The code, stable across versions.
@@ -60,6 +63,7 @@ impl Reason {
             Self::TooManyItems => "too_many_items",
             Self::Anonymous => "anonymous",
             Self::Conflict => "conflict",
+            Self::Poison => "poison",
         }
     }
 
@@ -104,7 +108,11 @@ impl Rejection {
             | Reason::TooPrecise
             | Reason::TooOld
             | Reason::TooFarAhead => self.detail.split(' ').next(),
-            Reason::Malformed | Reason::TooManyItems | Reason::Anonymous | Reason::Conflict => None,
+            Reason::Malformed
+            | Reason::TooManyItems
+            | Reason::Anonymous
+            | Reason::Conflict
+            | Reason::Poison => None,
         }
     }
 }

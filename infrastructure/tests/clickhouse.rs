@@ -74,6 +74,7 @@ fn delivery(received_at: i64) -> Delivery {
         },
         received_at: Timestamp::new(received_at, 1),
         log: Some(Arc::new(LogReading { log: LogName::of(&["kafka", "c", "t", "0"]).unwrap(), after: 0 })),
+        returns: 0,
     }
 }
 

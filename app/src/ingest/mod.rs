@@ -109,6 +109,7 @@ fn engine(
         shards: backends.shard_count,
         limits: settings.limits(),
         tally: Arc::clone(tally),
+        suspects: None,
         applied: None,
     }
 }

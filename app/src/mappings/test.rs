@@ -76,6 +76,7 @@ pub(super) fn test(
         partition: PartitionId(0),
         sequence: 0,
         log: None,
+        returns: 0,
         body,
         envelope: Envelope {
             message_id: None,

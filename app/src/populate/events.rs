@@ -97,6 +97,7 @@ mod tests {
                 envelope,
                 received_at,
                 log: None,
+                returns: 0,
             };
             let mut items = Vec::new();
             decoder.decode(&delivery, &mut items);

@@ -200,6 +200,7 @@ mod kafka {
                 envelope: Envelope::default(),
                 received_at: clock::now(),
                 log: None,
+                returns: 0,
             };
             let key = routing_key.or_else(|| self.tenant(&delivery));
             KafkaMessage { body: delivery.body, key, message_id, content_type }

@@ -75,6 +75,7 @@ mod tests {
                 envelope: Envelope::default(),
                 received_at: Timestamp::new(4_000_000_000, 0),
                 log: None,
+                returns: 0,
             };
             let mut items = Vec::new();
             decoder.decode(&delivery, &mut items);

@@ -18,6 +18,8 @@ mod kafka;
 mod letters;
 mod metrics;
 mod outages;
+#[cfg(feature = "failpoints")]
+mod poison;
 mod printing;
 mod publishing;
 mod quorum;

@@ -7,3 +7,4 @@ pub mod ledger;
 pub mod letters;
 pub mod queries;
 pub mod source;
+pub mod suspects;

@@ -211,7 +211,7 @@ fn identity(message: Returned) -> Option<PulseIdentity> {
     let mut items = Vec::new();
     let Returned { body, envelope, .. } = message;
     let (partition, received_at) = (PartitionId(1), TIME);
-    let delivery = Delivery { partition, sequence: 1, body, envelope, received_at, log: None };
+    let delivery = Delivery { partition, sequence: 1, body, envelope, received_at, log: None, returns: 0 };
     Decoder::default().decode(&delivery, &mut items);
     items.remove(0).pulse.unwrap().identity
 }

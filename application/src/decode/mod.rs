@@ -123,6 +123,14 @@ pub struct Item<T = Pulse> {
     pub pulse: Result<T, Rejection>,
 }
 
+impl<T> Item<T> {
+    /// The whole message, refused.
+    #[must_use]
+    pub fn refused(delivery: &Delivery, rejection: Rejection) -> Self {
+        Self { index: None, bytes: 0..delivery.body.len(), pulse: Err(rejection) }
+    }
+}
+
 impl Default for Decoder {
     /// The defaults of the settings: anonymous pulses count, places and ids identify, 1,000 pulses a message, any past, one hour ahead.
     fn default() -> Self {
@@ -216,9 +224,7 @@ impl Decoder {
             Ok((form, body::Items::Many(texts))) => {
                 out.extend((0..).zip(texts).map(|(index, text)| item(form, text, index)));
             }
-            Err(rejection) => {
-                out.push(Item { index: None, bytes: 0..delivery.body.len(), pulse: Err(rejection) });
-            }
+            Err(rejection) => out.push(Item::refused(delivery, rejection)),
         }
     }
 

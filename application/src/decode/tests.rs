@@ -15,6 +15,7 @@ fn delivery(body: &[u8]) -> Delivery {
         envelope: Envelope::default(),
         received_at: Timestamp::new(NOON, 0),
         log: None,
+        returns: 0,
     }
 }
 

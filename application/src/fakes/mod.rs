@@ -2,3 +2,4 @@
 
 pub mod accumulator;
 pub mod ledger;
+pub mod suspects;

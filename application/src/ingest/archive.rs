@@ -42,9 +42,10 @@ impl ArchiveEvents {
     /// # Errors
     /// See [`IngestError`]. Whatever the error, nothing was settled that is not durable.
     pub async fn run(self, stop: CancellationToken) -> Result<(), IngestError> {
+        let dependency = self.tally.depends_on(self.archive_name);
         let writer = ArchiveWriter {
             archive: self.archive,
-            dependency: self.tally.depends_on(self.archive_name),
+            dependency: Arc::clone(&dependency),
             run: self.run,
         };
         let engine = Engine {
@@ -52,6 +53,9 @@ impl ArchiveEvents {
             writers: vec![Arc::new(writer)],
             // Few and large batches: there is one lane.
             shards: ShardCount::ONE,
+            // An archive has no place for marks.
+            suspects: None,
+            sink: dependency,
             limits: self.limits.within_bounds(Self::EVENTS_MAX),
             tally: self.tally,
         };

@@ -46,6 +46,11 @@ impl InFlight {
         self.content.get_or_init(|| content_hash(&[&self.delivery.body]))
     }
 
+    /// So many pulses are in it, as is known now; none of them is on its way yet.
+    pub(super) fn expect(&self, items: usize) {
+        self.unfinished.store(items, Ordering::Release);
+    }
+
     fn is_finished(&self) -> bool {
         self.unfinished.load(Ordering::Acquire) == 0
     }
@@ -104,6 +109,8 @@ pub(super) struct Unsettled {
     partitions: Mutex<Vec<(PartitionId, VecDeque<Arc<InFlight>>)>>,
     changed: Notify,
     count: AtomicUsize,
+    /// Nothing is left. The reader alone waits for it.
+    emptied: Notify,
 }
 
 /// Deliveries that are finished and not settled yet.
@@ -158,7 +165,16 @@ impl Unsettled {
 
     /// The source was told.
     pub(super) fn settled(&self, finished: &Finished) {
-        self.count.fetch_sub(finished.deliveries, Ordering::Relaxed);
+        if self.count.fetch_sub(finished.deliveries, Ordering::Relaxed) == finished.deliveries {
+            self.emptied.notify_one();
+        }
+    }
+
+    /// Waits until the source was told of every delivery.
+    pub(super) async fn emptied(&self) {
+        while self.len() > 0 {
+            self.emptied.notified().await;
+        }
     }
 
     /// How many deliveries the source was not told of.

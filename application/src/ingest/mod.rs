@@ -9,6 +9,7 @@
 //! source's own prefetch. A fault of the world is held in place, a fault of the message becomes a dead letter, and any other
 //! ends the engine with nothing settled that is not durable.
 
+mod alone;
 mod applied;
 mod archive;
 mod effect;
@@ -29,9 +30,10 @@ pub use tally::{Tally, TallySnapshot};
 
 use crate::{
     decode::Decoder,
-    ports::{Batch, DeadLetters, PortError, PulseSink, PulseSource},
+    ports::{Batch, DeadLetters, PortError, PulseSink, PulseSource, Suspects},
     retry::Dependency,
 };
+use alone::Alone;
 use domain::ShardCount;
 use effect::Effect;
 use futures_util::future::join_all;
@@ -147,6 +149,9 @@ pub struct IngestPulses {
     pub sink_name: String,
     /// How many shards the sink has.
     pub shards: ShardCount,
+    /// Where it is kept that a message which came back often is taken alone, beside the counts: a sink that is away cannot
+    /// make a message guilty. `None` for nowhere; then no message is suspected.
+    pub suspects: Option<Arc<dyn Suspects>>,
     /// The bounds.
     pub limits: Limits,
     /// What was done, for whoever wants to look while it runs.
@@ -176,6 +181,8 @@ impl IngestPulses {
             writers: self.shards.shards().map(writer).collect(),
             routes: self.routes,
             shards: self.shards,
+            suspects: self.suspects,
+            sink: dependency,
             limits: self.limits.within_bounds(Batch::PULSES_MAX),
             tally: self.tally,
         };
@@ -190,6 +197,9 @@ struct Engine<E> {
     writers: Vec<Arc<E>>,
     /// How many lanes there are.
     shards: ShardCount,
+    suspects: Option<Arc<dyn Suspects>>,
+    /// Where batches become durable, and suspects are marked.
+    sink: Arc<Dependency>,
     limits: Limits,
     tally: Arc<Tally>,
 }
@@ -210,7 +220,8 @@ impl<E: Effect> Engine<E> {
         if result.is_err() {
             work.shutdown().await;
             settlers.shutdown().await;
-            join_all(routes.iter().map(RunningRoute::hand_over)).await;
+            let died = matches!(result, Err(IngestError::Task(_)));
+            join_all(routes.iter().map(|route| route.hand_over(died))).await;
         }
         result
     }
@@ -270,6 +281,8 @@ impl<E: Effect> Engine<E> {
         let dependency = self.tally.depends_on(&route.name);
         let unsettled = Arc::new(Unsettled::default());
         let opened = CancellationToken::new();
+        let (suspects, sink) = (self.suspects.clone(), Arc::clone(&self.sink));
+        let alone = Arc::new(Alone::new(route.name.clone(), suspects, sink));
         let (refuse, refused) = mpsc::channel(Refusals::QUEUE);
         work.spawn(
             Refusals {
@@ -295,6 +308,7 @@ impl<E: Effect> Engine<E> {
                     by_offset: route.decoder.dedupe.by_offset(),
                     refuse,
                 }),
+                alone: Arc::clone(&alone),
                 tally: Arc::clone(&self.tally),
                 stop: end.stop.clone(),
                 opened: opened.clone(),
@@ -312,7 +326,7 @@ impl<E: Effect> Engine<E> {
             .run(),
         );
         let (name, source) = (route.name.clone(), Arc::clone(&route.source));
-        RunningRoute { name, source, dependency, unsettled, opened }
+        RunningRoute { name, source, dependency, unsettled, alone, opened }
     }
 
     /// Ends when nothing was received for the idle time, nothing is unsettled and no source holds anything for later; never
@@ -354,13 +368,18 @@ struct RunningRoute {
     source: Arc<dyn PulseSource>,
     dependency: Arc<Dependency>,
     unsettled: Arc<Unsettled>,
+    alone: Arc<Alone>,
     opened: CancellationToken,
 }
 
 impl RunningRoute {
     /// Settles once more what is finished and lets go of the source, where the engine has failed: what is durable need not
-    /// come again. Nothing is tried twice, and nothing is waited for longer than a moment.
-    async fn hand_over(&self) {
+    /// come again. Nothing is tried twice, and nothing is waited for longer than a moment. Where a task has died, it may have
+    /// died of the suspect in hand.
+    async fn hand_over(&self, died: bool) {
+        if !died && let Ok(Err(error)) = timeout(LAST_WORD, self.alone.give_back()).await {
+            debug!(%error, "the mark of a suspect stays, as if its worker had been killed");
+        }
         let hand_over = async {
             // A log is settled only after every shard was moved on, which nobody does any more.
             for finished in self.unsettled.advance().into_iter().filter(|finished| finished.log.is_none()) {

@@ -2,6 +2,7 @@
 
 use super::{
     Tally,
+    alone::Alone,
     effect::Effect,
     in_flight::{InFlight, Origin, RouteHandle},
     lane::{LaneItem, LaneSender},
@@ -27,6 +28,7 @@ pub(super) struct Reader<E: Effect> {
     pub(super) shards: ShardCount,
     pub(super) lanes: Vec<LaneSender<E::Item>>,
     pub(super) route: Arc<RouteHandle>,
+    pub(super) alone: Arc<Alone>,
     pub(super) tally: Arc<Tally>,
     pub(super) stop: CancellationToken,
     /// Cancelled with the first answer of the source.
@@ -45,42 +47,101 @@ impl<E: Effect> Reader<E> {
             };
             self.opened.cancel();
             match received {
-                Received::Deliveries(deliveries) => self.dispatch(deliveries, &mut chunk).await,
+                Received::Deliveries(deliveries) => self.dispatch(deliveries, &mut chunk).await?,
                 Received::End => return Ok(()),
             }
         }
     }
 
-    async fn dispatch(&self, deliveries: Vec<Delivery>, chunk: &mut [Vec<LaneItem<E::Item>>]) {
+    async fn dispatch(
+        &self,
+        deliveries: Vec<Delivery>,
+        chunk: &mut [Vec<LaneItem<E::Item>>],
+    ) -> Result<(), PortError> {
         self.tally.received(deliveries.len());
         if Mutation::AckFirst.is_on()
             && let Some(Delivery { partition, sequence, .. }) = deliveries.last()
         {
             let _ = self.source.settle(Watermark { partition: *partition, sequence: *sequence }).await;
         }
+        self.alone.tell(&deliveries);
         let (mut items, mut pulses) = (Vec::new(), 0);
         for delivery in deliveries {
-            E::read(&self.decoder, &delivery, &mut items);
-            crash_point::hit("decode_done");
+            if self.alone.is_suspect(&delivery) {
+                self.hand_on(chunk).await;
+                pulses = 0;
+                if !self.take_alone(delivery, chunk).await? {
+                    return Ok(());
+                }
+                continue;
+            }
+            self.read(&delivery, &mut items);
             pulses += items.len();
             let in_flight = InFlight::new(delivery, items.len(), &self.route);
             self.route.unsettled.add(Arc::clone(&in_flight));
-            for Item { index, bytes, pulse } in items.drain(..) {
-                let origin = Origin { in_flight: Arc::clone(&in_flight), item: index, bytes };
-                match pulse {
-                    Ok(item) => {
-                        let lane = usize::from(self.shards.shard_of(E::tenant(&item)).0);
-                        chunk[lane].push(LaneItem { item, origin });
-                    }
-                    Err(rejection) => origin.refuse(rejection).await,
-                }
-            }
+            self.sort(&in_flight, items.drain(..), chunk).await;
             if pulses >= CHUNK_PULSES {
                 self.hand_on(chunk).await;
                 pulses = 0;
             }
         }
         self.hand_on(chunk).await;
+        Ok(())
+    }
+
+    /// Takes a suspect with nothing else of the source in hand, from before it is looked at until it is settled. Says that it
+    /// was not taken where the stop came first: neither is anything that came after it, since the source is settled in order.
+    async fn take_alone(
+        &self,
+        delivery: Delivery,
+        chunk: &mut [Vec<LaneItem<E::Item>>],
+    ) -> Result<bool, PortError> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return Ok(false),
+            () = self.route.unsettled.emptied() => {}
+        }
+        // However long the one before has taken: nothing that is done one by one is idle.
+        self.tally.received(0);
+        // In hand before it is known how many pulses it holds, so that nobody takes the wait for the mark for idleness.
+        let in_flight = InFlight::new(delivery, 1, &self.route);
+        self.route.unsettled.add(Arc::clone(&in_flight));
+        let mut items = Vec::new();
+        match self.alone.take(&in_flight.delivery).await? {
+            Some(rejection) => items.push(Item::refused(&in_flight.delivery, rejection)),
+            None => self.read(&in_flight.delivery, &mut items),
+        }
+        in_flight.expect(items.len());
+        self.sort(&in_flight, items, chunk).await;
+        self.hand_on(chunk).await;
+        self.route.unsettled.emptied().await;
+        self.alone.answered().await?;
+        Ok(true)
+    }
+
+    fn read(&self, delivery: &Delivery, items: &mut Vec<Item<E::Item>>) {
+        crash_point::hit_by("poison", &delivery.body);
+        E::read(&self.decoder, delivery, items);
+        crash_point::hit("decode_done");
+    }
+
+    /// Pulses to the lanes of their tenants, refusals to theirs.
+    async fn sort(
+        &self,
+        in_flight: &Arc<InFlight>,
+        items: impl IntoIterator<Item = Item<E::Item>>,
+        chunk: &mut [Vec<LaneItem<E::Item>>],
+    ) {
+        for Item { index, bytes, pulse } in items {
+            let origin = Origin { in_flight: Arc::clone(in_flight), item: index, bytes };
+            match pulse {
+                Ok(item) => {
+                    let lane = usize::from(self.shards.shard_of(E::tenant(&item)).0);
+                    chunk[lane].push(LaneItem { item, origin });
+                }
+                Err(rejection) => origin.refuse(rejection).await,
+            }
+        }
     }
 
     async fn hand_on(&self, chunk: &mut [Vec<LaneItem<E::Item>>]) {

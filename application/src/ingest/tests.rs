@@ -1,5 +1,6 @@
 //! The engine against scripted sources and sinks, with the clock paused.
 
+mod alone;
 mod applied;
 mod archive;
 mod idle;
@@ -133,6 +134,7 @@ impl Bench {
             shards: shards(),
             limits,
             tally: Arc::clone(&tally),
+            suspects: None,
             applied: None,
         };
         Self { put, settled, later, closed, letters, tally, stop: CancellationToken::new(), engine }
@@ -206,6 +208,7 @@ fn delivery(sequence: u64, body: impl Into<Vec<u8>>) -> Delivery {
         envelope: Envelope::default(),
         received_at: Timestamp::new(1_700_000_000, 0),
         log: None,
+        returns: 0,
     }
 }
 

@@ -177,6 +177,7 @@ mod tests {
             envelope: Envelope { message_id: Some(made.message_id.clone()), ..Envelope::default() },
             received_at: Timestamp::new(4_000_000_000, 0),
             log: None,
+            returns: 0,
         };
         let mut items = Vec::new();
         Decoder::default().decode(&delivery, &mut items);

@@ -304,6 +304,7 @@ fn messages(
             partition: PartitionId(0),
             sequence: number,
             log: None,
+            returns: 0,
             body: made.body,
             envelope,
             received_at: now,

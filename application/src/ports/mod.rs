@@ -14,6 +14,7 @@ mod inbox;
 mod intake;
 mod ledger;
 mod source;
+mod suspects;
 
 pub use accumulator::{
     AccumulatorShards, Batch, GenerationStore, LogMark, LogPositions, LogStretch, Outcome, PulseSink,
@@ -39,6 +40,7 @@ pub use ledger::{
     UsageSnapshot, WindowSum,
 };
 pub use source::{Delivery, Envelope, LogReading, PartitionId, PulseSource, Received, Watermark};
+pub use suspects::{SuspectId, Suspects};
 
 #[cfg(any(test, feature = "test-support"))]
 pub use {
@@ -53,4 +55,5 @@ pub use {
     intake::MockPulseIntake,
     ledger::{MockShardRegistry, MockUsageQueries, MockUsageReader},
     source::MockPulseSource,
+    suspects::MockSuspects,
 };

@@ -38,6 +38,8 @@ pub struct Delivery {
     pub received_at: Timestamp,
     /// Where the source is a log: which, and `sequence` is the offset there. `None` on a queue.
     pub log: Option<Arc<LogReading>>,
+    /// How often the source has had it back without an answer, where it counts that; otherwise 0.
+    pub returns: u32,
 }
 
 /// One reading of a log, by one partition of the source: from where on, and what came before.

@@ -151,6 +151,7 @@ fn decode(body: &[u8], envelope: &Envelope) -> Result<(), String> {
         envelope: envelope.clone(),
         received_at: Timestamp::new(1_768_048_200, 0),
         log: None,
+        returns: 0,
     };
     for decoder in decoders() {
         let (mut items, mut events) = (Vec::new(), Vec::new());

@@ -130,6 +130,7 @@ impl Broker {
                         envelope: Envelope::default(),
                         received_at: Timestamp::new(1_700_000_000, 0),
                         log: Some(Arc::clone(&one.log)),
+                        returns: 0,
                     });
                     one.next += 1;
                 }
@@ -323,6 +324,7 @@ impl Pool {
             shards: shards(),
             limits: Limits { batch_size: self.batch_size, ..Limits::default() },
             tally: Arc::new(Tally::default()),
+            suspects: None,
             applied: None,
         };
         let (stop, mut task) = (CancellationToken::new(), JoinSet::new());

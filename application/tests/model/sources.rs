@@ -88,6 +88,7 @@ fn delivery(partition: u64, sequence: u64, body: &str, log: Option<Arc<LogReadin
         envelope: Envelope::default(),
         received_at: Timestamp::new(1_700_000_000, 0),
         log,
+        returns: 0,
     }
 }
 

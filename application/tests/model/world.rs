@@ -218,6 +218,7 @@ impl World {
                 ..Limits::default()
             },
             tally: Arc::new(Tally::default()),
+            suspects: None,
             applied: None,
         };
         Ok(spawn(engine.run(CancellationToken::new())))

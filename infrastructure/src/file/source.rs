@@ -332,6 +332,7 @@ impl Chunk {
             },
             received_at: now(),
             log: None,
+            returns: 0,
         });
     }
 

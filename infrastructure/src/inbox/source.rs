@@ -259,7 +259,7 @@ fn delivery(sequence: u64, event: Claimed) -> Delivery {
     headers.push((HEADER_EVENT.to_owned(), id.to_string()));
     let message_id = message_id.or_else(|| Some(made_id(&source, &event_id)));
     let envelope = Envelope { message_id, content_type, routing_key, headers };
-    Delivery { partition: PARTITION, sequence, body, envelope, received_at, log: None }
+    Delivery { partition: PARTITION, sequence, body, envelope, received_at, log: None, returns: 0 }
 }
 
 /// Always the same for the same event, and like no id that a person would choose.

@@ -210,6 +210,7 @@ fn delivery(
         envelope: envelope(message),
         received_at: arrived(message),
         log: Some(reading.log),
+        returns: 0,
     }))
 }
 

@@ -7,7 +7,7 @@ use super::{
     error::{consumer_error, within},
     topology::Topology,
 };
-use application::ports::{Delivery, PartitionId, PortError, PulseSource, Received, Watermark};
+use application::ports::{Delivery, Envelope, PartitionId, PortError, PulseSource, Received, Watermark};
 use async_trait::async_trait;
 use domain::Timestamp;
 use futures_util::{FutureExt, StreamExt};
@@ -28,6 +28,8 @@ use std::{
 pub(super) const CHUNK_MAX: usize = 512;
 /// How long a new consumer is waited on before it counts as open and empty. What ends it, ends it sooner.
 pub(super) const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// The header in which a quorum queue says how often a message was handed out and came back.
+const DELIVERY_COUNT: &str = "x-delivery-count";
 pub(super) const CONSUMER_TAG: &str = "pulses";
 
 /// Reads one queue with manual acknowledgements, one channel at a time, each a partition of its own.
@@ -177,11 +179,13 @@ impl Reader {
                 PortError::transient(OPERATION, "the broker ended the consumer: was the queue deleted?")
             })?
             .map_err(|error| consumer_error(OPERATION, error))?;
+        let envelope = envelope(message.routing_key, &message.properties);
         Ok(Delivery {
             partition: self.partition,
             sequence: message.delivery_tag,
             body: message.data,
-            envelope: envelope(message.routing_key, &message.properties),
+            returns: returns(message.redelivered, &envelope),
+            envelope,
             received_at,
             log: None,
         })
@@ -196,6 +200,13 @@ impl Reader {
             tracing::warn!(%error, "RabbitMQ was left without an orderly close; what it holds unacknowledged comes again");
         }
     }
+}
+
+/// How often a quorum queue has had the message back. A classic queue does not count that; what stands in the header of a
+/// message that comes for the first time is its sender's word.
+fn returns(redelivered: bool, envelope: &Envelope) -> u32 {
+    let header = envelope.headers.iter().find(|(name, _)| redelivered && name == DELIVERY_COUNT);
+    header.and_then(|(_, count)| count.parse().ok()).unwrap_or_default()
 }
 
 impl Settler {

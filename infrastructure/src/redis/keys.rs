@@ -1,5 +1,6 @@
 //! The names of the keys; all of a shard are in one hash slot. The scripts make the same names.
 
+use application::ports::SuspectId;
 use domain::Shard;
 
 /// How many names a list holds, but for the last of a generation; the scripts know the same number.
@@ -35,13 +36,18 @@ pub(super) fn identities(shard: Shard, bucket: u64) -> String {
     format!("pulse:{{{shard}}}:ids:{bucket}")
 }
 
+/// The mark of a message that is taken alone. One shard has all of them: there are few, and there is always that shard.
+pub(super) fn suspect(suspect: SuspectId) -> String {
+    format!("pulse:{{{}}}:suspect:{:032x}", Shard(0), u128::from_be_bytes(suspect.0))
+}
+
 /// What the keys of all shards match.
 pub(super) const OF_ALL_SHARDS: &str = "pulse:{*}:*";
 
 /// What a key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// There is one of it as long as the shard lives.
+    /// It is there, or may be, as long as the shard lives.
     Shard,
     /// A generation that is not deleted.
     Generation(u64),
@@ -61,6 +67,7 @@ pub(super) fn purpose(key: &str) -> Option<(Shard, Purpose)> {
     let parts: Vec<&str> = rest.split(':').collect();
     let purpose = match parts[..] {
         ["meta" | "logs"] => Some(Purpose::Shard),
+        ["suspect", id] if u128::from_str_radix(id, 16).is_ok() => Some(Purpose::Shard),
         ["agg", generation] => number(generation).map(Purpose::Generation),
         ["names", generation, list] if list.parse::<u32>().is_ok() => {
             number(generation).map(Purpose::Generation)
@@ -86,12 +93,15 @@ mod tests {
             (names(shard, 3, 2), Purpose::Generation(3)),
             (sealed(shard, 3), Purpose::Sealed(3)),
             ("pulse:{7}:ids:4".to_owned(), Purpose::Bucket(4)),
+            ("pulse:{7}:suspect:00ff".to_owned(), Purpose::Shard),
+            ("pulse:{7}:suspect:x".to_owned(), Purpose::Nothing),
             ("pulse:{7}:agg:x".to_owned(), Purpose::Nothing),
             ("pulse:{7}:names:3:x".to_owned(), Purpose::Nothing),
         ];
         for (key, is) in expected {
             assert_eq!(purpose(&key), Some((shard, is)), "{key}");
         }
+        assert_eq!(purpose(&suspect(SuspectId([0xf0; 16]))), Some((Shard(0), Purpose::Shard)));
         assert_eq!(purpose("pulse:{x}:meta"), None);
     }
 }

@@ -8,6 +8,7 @@
 //! | `pulse:{S}:gen:G` | what the sealed generation G comes to, and when it was sealed |
 //! | `pulse:{S}:logs` | how far each log was counted: its name to its position |
 //! | `pulse:{S}:ids:B` | the identities of bucket B, each with the fingerprint of its content |
+//! | `pulse:{0}:suspect:H` | a message that is taken alone: how often it was, and how often it had come back by then |
 //!
 //! `audit` shows all of it to an audit. The scripts are in `scripts/`; what each may rely on is said there.
 
@@ -28,6 +29,7 @@ mod settings;
 mod shards;
 mod sink;
 mod sum;
+mod suspects;
 
 pub use settings::{RedisDurability, RedisSettings};
 

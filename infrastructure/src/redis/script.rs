@@ -38,6 +38,10 @@ pub(super) static DELETE: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
+/// Refused when Redis is full, as [`APPLY`] is: what could not be counted then is not suspected either.
+pub(super) static TAKE_ALONE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!("#!lua\n", include_str!("scripts/take_alone.lua"))));
+
 /// Changes nothing.
 pub(super) static CUT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(

@@ -10,6 +10,7 @@
 //! - `ledger`, `registry`, `reader`, `queries`: the books (`UsageLedger`, `ShardRegistry`, `UsageReader`, `UsageQueries`).
 //! - `dead_letters`: what was refused (`DeadLetters`); `letters`: people who go through it (`LetterPlace`).
 //! - `inbox`, with `inbox_claims`: events on their way to be counted (`Inbox`); `api_keys`: who may call (`ApiKeys`).
+//! - `suspects`: which messages were taken alone (`Suspects`).
 //! - `audit`, `audit_books`: show counts and books to an audit (`AccumulatorAudit`, `BooksAudit`).
 //! - `file`: the connections; `fault`: what is worth trying again; `service_lock`: one long-running service a file.
 
@@ -36,6 +37,7 @@ mod service_lock;
 mod settings;
 mod shards;
 mod sink;
+mod suspects;
 mod sweep;
 mod time;
 

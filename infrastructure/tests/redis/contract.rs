@@ -1,7 +1,7 @@
 //! The contract of every accumulator.
 
 use super::{WINDOW, settings};
-use application::{accumulator_contract, contract::accumulator::AccumulatorFixture};
+use application::{accumulator_contract, contract::{accumulator::AccumulatorFixture, suspects::FreshMarks}, suspects_contract};
 use async_trait::async_trait;
 use domain::ShardCount;
 use infrastructure::{redis::RedisAccumulator, test_servers::redis::RedisServer};
@@ -41,6 +41,19 @@ impl AccumulatorFixture for OnRedis {
     async fn second(&self) -> Option<Arc<RedisAccumulator>> {
         Some(self.connect().await)
     }
+}
+
+impl FreshMarks for OnRedis {
+    type Marks = RedisAccumulator;
+
+    async fn open(&self) -> RedisAccumulator {
+        RedisAccumulator::connect(&settings(&self.server, self.shards)).await.unwrap()
+    }
+}
+
+mod suspects {
+    use super::*;
+    suspects_contract!(std::future::ready(OnRedis::with_shards(1)));
 }
 
 mod of_three_shards {

@@ -1,7 +1,7 @@
 //! The contract suites, each test on a file of its own.
 
 use crate::{WINDOW, open};
-use application::contract::{accumulator::AccumulatorFixture, ledger::FreshBooks};
+use application::contract::{accumulator::AccumulatorFixture, ledger::FreshBooks, suspects::FreshMarks};
 use async_trait::async_trait;
 use domain::ShardCount;
 use infrastructure::sqlite::EmbeddedStore;
@@ -50,6 +50,19 @@ impl FreshBooks for FreshFile {
     async fn open(&self) -> EmbeddedStore {
         open(&self.path()).await
     }
+}
+
+impl FreshMarks for FreshFile {
+    type Marks = EmbeddedStore;
+
+    async fn open(&self) -> EmbeddedStore {
+        open(&self.path()).await
+    }
+}
+
+mod suspects {
+    use super::*;
+    application::suspects_contract!(std::future::ready(FreshFile::new(1)));
 }
 
 mod an_accumulator_of_one_shard {

@@ -15,6 +15,7 @@ fn decode_with(format: Format, content_type: &str, headers: &[(&str, &str)], bod
         partition: PartitionId(1),
         sequence: 1,
         log: None,
+        returns: 0,
         body: body.to_vec(),
         envelope: Envelope {
             message_id: Some("m".into()),

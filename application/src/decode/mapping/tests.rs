@@ -44,6 +44,7 @@ fn delivery(body: &[u8]) -> Delivery {
         partition: PartitionId(1),
         sequence: 1,
         log: None,
+        returns: 0,
         body: body.to_vec(),
         envelope: Envelope {
             routing_key: Some("john.doe.event.created".into()),

@@ -242,6 +242,7 @@ impl Reading {
             envelope,
             received_at,
             log: Some(Arc::clone(&self.log)),
+            returns: 0,
         });
         Ok(())
     }
