@@ -11,9 +11,9 @@ use application::{
     flush_usage::{FlushError, FlushSummary, FlushUsage},
     open_shards::{OpenError, open_shards},
     ports::{
-        AccumulatorAudit, AccumulatorShards, ApiKeys, BooksAudit, DeadLetters, GenerationStore, LogPositions,
-        PortError, PulseSink, Registration, RememberedIdentities, ShardRegistry, Suspects, UsageLedger,
-        UsageQueries, UsageReader,
+        AccumulatorAudit, AccumulatorShards, ApiKeys, BooksAudit, DeadLetters, GenerationStore, LogAccounts,
+        LogPositions, PortError, PulseSink, Registration, RememberedIdentities, ShardRegistry, Suspects,
+        UsageLedger, UsageQueries, UsageReader,
     },
     report_usage::PendingUsage,
     retry::Dependency,
@@ -75,6 +75,8 @@ pub(crate) struct Backends {
     pub(crate) audit: Arc<dyn AccumulatorAudit>,
     /// Remembers single pulses.
     pub(crate) identities: Arc<dyn RememberedIdentities>,
+    /// What was received of logs.
+    pub(crate) accounts: Arc<dyn LogAccounts>,
     /// Remembers which messages were taken alone.
     pub(crate) suspects: Arc<dyn Suspects>,
     /// How many shards there are.
@@ -187,6 +189,7 @@ impl Backends {
             + LogPositions
             + AccumulatorAudit
             + RememberedIdentities
+            + LogAccounts
             + Suspects,
     {
         Self {
@@ -197,6 +200,7 @@ impl Backends {
             generations: Arc::clone(accumulator) as _,
             audit: Arc::clone(accumulator) as _,
             identities: Arc::clone(accumulator) as _,
+            accounts: Arc::clone(accumulator) as _,
             suspects: Arc::clone(accumulator) as _,
             shard_count,
             sink_name,

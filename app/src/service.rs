@@ -64,6 +64,7 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
     let letters = Arc::new(Dependency::new("dead letters"));
     let metrics = Arc::new(Metrics::new(MetricSources {
         overview: overview.clone(),
+        accounts: Arc::clone(&backends.accounts),
         tally: plan.works.then(|| Arc::clone(&tally)),
         flushes: plan.flushes.then(|| Arc::clone(&backends.flushes)),
         audits: (plan.flushes && matches!(settings.counting.audit_schedule, AuditSchedule::At(_)))
@@ -381,6 +382,7 @@ impl Service {
             sink_name: self.backends.sink_name.to_owned(),
             shards: self.backends.shard_count,
             suspects: Some(Arc::clone(&self.backends.suspects)),
+            accounts: Some(Arc::clone(&self.backends.accounts)),
             limits: Limits { until_idle, ..self.settings.limits() },
             tally: Arc::clone(&self.tally),
             applied,

@@ -121,6 +121,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         limits: Limits::default(),
         tally: Arc::clone(&tally),
         suspects: None,
+        accounts: None,
         applied: None,
     };
     let (start, cpu) = (Instant::now(), cpu_seconds());

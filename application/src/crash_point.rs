@@ -54,7 +54,8 @@ mod on {
     /// Dies here where the message holds the text that the point was given: `poison=return(TEXT)`.
     pub fn hit_by(name: &'static str, message: &[u8]) {
         setup();
-        let is_in = |text: &str| !text.is_empty() && message.windows(text.len()).any(|part| part == text.as_bytes());
+        let is_in =
+            |text: &str| !text.is_empty() && message.windows(text.len()).any(|part| part == text.as_bytes());
         if fail::eval(name, |text| text.is_some_and(|text| is_in(&text))) == Some(true) {
             die(name);
         }

@@ -16,6 +16,8 @@ pub enum Mutation {
     NoGenerationCheck,
     /// Dead letters are not waited for.
     DeadLetterUnconfirmed,
+    /// One pulse of each batch is told as counted, and is not.
+    DropPulse,
 }
 
 impl Mutation {
@@ -45,6 +47,7 @@ impl Mutation {
             Self::DeleteBeforeCommit => "delete-before-commit",
             Self::NoGenerationCheck => "no-generation-check",
             Self::DeadLetterUnconfirmed => "dead-letter-unconfirmed",
+            Self::DropPulse => "drop-pulse",
         }
     }
 }

@@ -160,6 +160,9 @@ async fn main() -> Result<()> {
         metrics: Arc::new(Metrics::new(MetricSources {
             audits: None,
             overview: gather.clone(),
+            accounts: Arc::new(application::fakes::accumulator::MemoryAccumulator::new(
+                Duration::from_hours(48),
+            )),
             tally: None,
             flushes: None,
             dependencies: Vec::new(),

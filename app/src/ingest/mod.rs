@@ -110,6 +110,7 @@ fn engine(
         limits: settings.limits(),
         tally: Arc::clone(tally),
         suspects: None,
+        accounts: None,
         applied: None,
     }
 }

@@ -120,7 +120,8 @@ mod tests {
         let decoder = Decoder { format: Format::Mapping(Arc::new(mapping)), ..Decoder::default() };
         let (partition, envelope) = (PartitionId(0), Envelope::default());
         let body = body.to_vec();
-        let delivery = Delivery { partition, sequence: 0, body, envelope, received_at, log: None, returns: 0 };
+        let delivery =
+            Delivery { partition, sequence: 0, body, envelope, received_at, log: None, returns: 0 };
         let mut items = Vec::new();
         decoder.decode(&delivery, &mut items);
         items.remove(0).pulse.unwrap()

@@ -14,9 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-const TOPIC: &str = "pulses";
+pub(crate) const TOPIC: &str = "pulses";
 const DEAD: &str = "pulses.dead";
-const PARTITIONS: u16 = 12;
+pub(crate) const PARTITIONS: u16 = 12;
 const HOUR: &str = "2026-01-10T12:00:00Z";
 const LIMIT: Duration = Duration::from_mins(3);
 
@@ -28,14 +28,14 @@ fn pulses() -> u64 {
     std::env::var("PULSE_TEST_MESSAGES").map_or(100_000, |text| text.parse().unwrap())
 }
 
-fn broker() -> KafkaServer {
+pub(crate) fn broker() -> KafkaServer {
     let kafka = KafkaServer::start();
     kafka.create_topic(TOPIC, PARTITIONS);
     kafka.create_topic(DEAD, 1);
     kafka
 }
 
-fn settings<'a>(brokers: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+pub(crate) fn settings<'a>(brokers: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let mut settings = vec![
         ("PULSE_SOURCES", "kafka"),
         ("PULSE_DEDUPE", "offset"),
@@ -47,7 +47,7 @@ fn settings<'a>(brokers: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, 
 }
 
 /// A pulse without an id; many of them are equal.
-fn pulse(number: u64) -> (String, u64) {
+pub(crate) fn pulse(number: u64) -> (String, u64) {
     let (tenant, amount) = (number % 23, number % 9 + 1);
     let body = format!(
         r#"{{"tenant":"tenant-{tenant}","product_sku":"s","used_amount":{amount},"use_unity":"KB","occurred_at":"{HOUR}"}}"#

@@ -11,6 +11,8 @@ mod api;
 mod archive;
 mod audit;
 mod bad_input;
+#[cfg(all(feature = "kafka", feature = "clickhouse", feature = "failpoints"))]
+mod conserved;
 mod crashes;
 mod event_counter;
 #[cfg(all(feature = "kafka", feature = "clickhouse"))]

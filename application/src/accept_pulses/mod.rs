@@ -65,8 +65,15 @@ impl AcceptPulses {
     /// See [`NotAccepted`].
     pub async fn run(&self, submission: Submission) -> Result<Vec<Verdict>, NotAccepted> {
         let Submission { body, envelope, id, received_at } = submission;
-        let delivery =
-            Delivery { partition: PartitionId(0), sequence: 0, log: None, returns: 0, body, envelope, received_at };
+        let delivery = Delivery {
+            partition: PartitionId(0),
+            sequence: 0,
+            log: None,
+            returns: 0,
+            body,
+            envelope,
+            received_at,
+        };
         let mut items = Vec::new();
         Decoder { format: Format::Pulse, ..self.decoder.clone() }.decode(&delivery, &mut items);
         let verdicts = verdicts(&delivery, &items)?;
@@ -173,8 +180,15 @@ mod tests {
         let (_, mut taken) = accept(GOOD, None).await;
         let IntakeMessage { body, envelope, received_at, .. } = taken.remove(0);
         let decoder = Decoder { format: Format::CloudEvents, ..Decoder::default() };
-        let mut delivery =
-            Delivery { partition: PartitionId(0), sequence: 0, log: None, returns: 0, body, envelope, received_at };
+        let mut delivery = Delivery {
+            partition: PartitionId(0),
+            sequence: 0,
+            log: None,
+            returns: 0,
+            body,
+            envelope,
+            received_at,
+        };
         let mut items = Vec::new();
         decoder.decode(&delivery, &mut items);
         assert!(items[0].pulse.is_ok(), "{items:?}");

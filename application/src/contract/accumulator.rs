@@ -23,8 +23,8 @@ pub use logs::*;
 pub use window::*;
 
 use crate::ports::{
-    AccumulatorShards, Batch, GenerationStore, LogPositions, Outcome, PulseSink, SealedGeneration,
-    ShardBirth, ShardCounts, ShardState,
+    AccumulatorShards, Batch, GenerationStore, LogAccounts, LogPositions, Outcome, PulseSink,
+    SealedGeneration, ShardBirth, ShardCounts, ShardState,
 };
 use async_trait::async_trait;
 use domain::{
@@ -37,7 +37,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 #[async_trait]
 pub trait AccumulatorFixture: Send + Sync {
     /// The adapter.
-    type Store: PulseSink + AccumulatorShards + GenerationStore + LogPositions;
+    type Store: PulseSink + AccumulatorShards + GenerationStore + LogPositions + LogAccounts;
 
     /// How many shards the suite may open.
     fn shards(&self) -> ShardCount;
@@ -111,6 +111,8 @@ macro_rules! accumulator_contract {
             a_conflict_in_a_log_stays_one,
             sealing_keeps_the_positions_of_its_moment,
             any_readers_of_a_log_count_each_pulse_once,
+            an_account_of_a_log_takes_each_step_once,
+            what_shards_take_of_a_log_is_told_beside_its_account,
         }
     };
     ($fixture:expr => $($name:ident),+ $(,)?) => {

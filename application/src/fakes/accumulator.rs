@@ -3,8 +3,8 @@
 mod shard;
 
 use crate::ports::{
-    AccumulatorShards, Batch, GenerationStore, LogPositions, Outcome, PortError, PulseSink, SealedGeneration,
-    ShardBirth, ShardMark, ShardState, UsageRow,
+    AccumulatorShards, Batch, GenerationStore, LogAccount, LogAccounts, LogBalance, LogPositions, LogStep,
+    Outcome, PortError, PulseSink, SealedGeneration, ShardBirth, ShardMark, ShardState, UsageRow,
 };
 use async_trait::async_trait;
 use domain::{LogName, LogPosition, Shard, Timestamp};
@@ -27,6 +27,7 @@ pub struct MemoryAccumulator {
 #[derive(Debug, Default)]
 struct Store {
     shards: BTreeMap<Shard, MemoryShard>,
+    accounts: BTreeMap<LogName, LogAccount>,
     writers: u64,
 }
 
@@ -135,6 +136,37 @@ impl AccumulatorShards for MemoryAccumulator {
 impl LogPositions for MemoryAccumulator {
     async fn positions(&self, log: &LogName) -> Result<Vec<LogPosition>, PortError> {
         Ok(lock(&self.store).shards.values().map(|shard| shard.position(log)).collect())
+    }
+}
+
+#[async_trait]
+impl LogAccounts for MemoryAccumulator {
+    async fn open(&self, log: &LogName, from: u64) -> Result<u64, PortError> {
+        let new = LogAccount { next: from, ..LogAccount::default() };
+        Ok(lock(&self.store).accounts.entry(log.clone()).or_insert(new).next)
+    }
+
+    async fn settle(&self, log: &LogName, step: LogStep) -> Result<u64, PortError> {
+        let mut store = lock(&self.store);
+        let account = store.accounts.get_mut(log);
+        let account =
+            account.ok_or_else(|| PortError::permanent("settling a log in memory", "there is no account"))?;
+        if account.next == step.from {
+            let (received, refused) = (account.received + step.received, account.refused + step.refused);
+            *account = LogAccount { next: step.to, received, refused };
+        }
+        Ok(account.next)
+    }
+
+    async fn balances(&self) -> Result<Vec<LogBalance>, PortError> {
+        let store = lock(&self.store);
+        let taken = |log: &LogName| store.shards.values().map(|shard| shard.taken(log)).sum();
+        let balance = |(log, account): (&LogName, &LogAccount)| LogBalance {
+            log: log.clone(),
+            account: *account,
+            taken: taken(log),
+        };
+        Ok(store.accounts.iter().map(balance).collect())
     }
 }
 

@@ -43,18 +43,16 @@ impl ArchiveEvents {
     /// See [`IngestError`]. Whatever the error, nothing was settled that is not durable.
     pub async fn run(self, stop: CancellationToken) -> Result<(), IngestError> {
         let dependency = self.tally.depends_on(self.archive_name);
-        let writer = ArchiveWriter {
-            archive: self.archive,
-            dependency: Arc::clone(&dependency),
-            run: self.run,
-        };
+        let writer =
+            ArchiveWriter { archive: self.archive, dependency: Arc::clone(&dependency), run: self.run };
         let engine = Engine {
             routes: self.routes,
             writers: vec![Arc::new(writer)],
             // Few and large batches: there is one lane.
             shards: ShardCount::ONE,
-            // An archive has no place for marks.
+            // An archive has no place for marks and accounts.
             suspects: None,
+            accounts: None,
             sink: dependency,
             limits: self.limits.within_bounds(Self::EVENTS_MAX),
             tally: self.tally,

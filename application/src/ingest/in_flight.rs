@@ -1,6 +1,6 @@
 //! Deliveries between receipt and settlement, and the watermark below which all are finished.
 
-use crate::decode::Decoder;
+use crate::decode::{Decoder, Item};
 use crate::ports::{Delivery, LogReading, PartitionId, Watermark};
 use domain::{LogPosition, content_hash};
 use std::{
@@ -19,8 +19,22 @@ use super::refusals::Refused;
 pub(super) struct InFlight {
     pub(super) delivery: Delivery,
     unfinished: AtomicUsize,
+    verdicts: Verdicts,
     route: Arc<RouteHandle>,
     content: OnceLock<[u8; 16]>,
+}
+
+/// What a delivery was read as: pulses and refusals together, and the refusals among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Verdicts {
+    pub(super) all: usize,
+    pub(super) refused: usize,
+}
+
+impl Verdicts {
+    pub(super) fn of<T>(items: &[Item<T>]) -> Self {
+        Self { all: items.len(), refused: items.iter().filter(|item| item.pulse.is_err()).count() }
+    }
 }
 
 /// Where what becomes of a source's deliveries is told.
@@ -36,9 +50,9 @@ pub(super) struct RouteHandle {
 }
 
 impl InFlight {
-    pub(super) fn new(delivery: Delivery, items: usize, route: &Arc<RouteHandle>) -> Arc<Self> {
-        let (unfinished, route) = (AtomicUsize::new(items), Arc::clone(route));
-        Arc::new(Self { delivery, unfinished, route, content: OnceLock::new() })
+    pub(super) fn new(delivery: Delivery, verdicts: Verdicts, route: &Arc<RouteHandle>) -> Arc<Self> {
+        let (unfinished, route) = (AtomicUsize::new(verdicts.all), Arc::clone(route));
+        Arc::new(Self { delivery, unfinished, verdicts, route, content: OnceLock::new() })
     }
 
     /// The hash of the whole body, computed once.
@@ -118,13 +132,17 @@ pub(super) struct Finished {
     pub(super) watermark: Watermark,
     /// Where the partition is a reading of a log.
     pub(super) log: Option<Arc<LogReading>>,
+    /// What was read at each offset of that log, in order.
+    pub(super) verdicts: Vec<(u64, Verdicts)>,
     deliveries: usize,
 }
 
 impl Finished {
     /// Takes in what was finished of the same partition before.
-    pub(super) fn take_in(&mut self, earlier: &Self) {
+    pub(super) fn take_in(&mut self, mut earlier: Self) {
         self.deliveries += earlier.deliveries;
+        earlier.verdicts.append(&mut self.verdicts);
+        self.verdicts = earlier.verdicts;
     }
 }
 
@@ -149,13 +167,17 @@ impl Unsettled {
         let mut partitions = self.partitions.lock().expect("no holder of this lock can panic");
         let mut finished = Vec::new();
         for (partition, deliveries) in partitions.iter_mut() {
-            let (before, mut last) = (deliveries.len(), None);
+            let (before, mut last, mut verdicts) = (deliveries.len(), None, Vec::new());
             while let Some(delivery) = deliveries.pop_front_if(|delivery| delivery.is_finished()) {
+                if delivery.delivery.log.is_some() {
+                    verdicts.push((delivery.delivery.sequence, delivery.verdicts));
+                }
                 last = Some(delivery);
             }
             finished.extend(last.map(|last| Finished {
                 watermark: Watermark { partition: *partition, sequence: last.delivery.sequence },
                 log: last.delivery.log.clone(),
+                verdicts,
                 deliveries: before - deliveries.len(),
             }));
         }

@@ -5,7 +5,10 @@ use super::{
     effect::Effect,
     in_flight::{Origin, finish_all},
 };
-use crate::ports::{Outcome, PortError};
+use crate::{
+    mutation::Mutation,
+    ports::{Outcome, PortError},
+};
 use domain::{Reason, Rejection};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{
@@ -113,7 +116,12 @@ impl<E: Effect> Lane<E> {
     pub(super) async fn run(mut self) -> Result<(), PortError> {
         let mut waiting = VecDeque::new();
         while self.fill(&mut waiting).await {
-            let (items, origins) = self.next_batch(&mut waiting);
+            let (mut items, mut origins) = self.next_batch(&mut waiting);
+            if Mutation::DropPulse.is_on() && items.len() > 1 {
+                drop(items.pop());
+                finish_all(origins.pop().into_iter());
+                self.room.add_permits(1);
+            }
             let start = Instant::now();
             let (items, outcomes) = self.writer.apply(items, &origins).await?;
             self.tally.applied::<E>(&items, &origins, &outcomes, start.elapsed());

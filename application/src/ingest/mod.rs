@@ -9,6 +9,7 @@
 //! source's own prefetch. A fault of the world is held in place, a fault of the message becomes a dead letter, and any other
 //! ends the engine with nothing settled that is not durable.
 
+mod accounts;
 mod alone;
 mod applied;
 mod archive;
@@ -30,9 +31,10 @@ pub use tally::{Tally, TallySnapshot};
 
 use crate::{
     decode::Decoder,
-    ports::{Batch, DeadLetters, PortError, PulseSink, PulseSource, Suspects},
+    ports::{Batch, DeadLetters, LogAccounts, PortError, PulseSink, PulseSource, Suspects},
     retry::Dependency,
 };
+use accounts::Accounts;
 use alone::Alone;
 use domain::ShardCount;
 use effect::Effect;
@@ -152,6 +154,8 @@ pub struct IngestPulses {
     /// Where it is kept that a message which came back often is taken alone, beside the counts: a sink that is away cannot
     /// make a message guilty. `None` for nowhere; then no message is suspected.
     pub suspects: Option<Arc<dyn Suspects>>,
+    /// Where what was received of logs is added up, beside the counts; `None` for nowhere.
+    pub accounts: Option<Arc<dyn LogAccounts>>,
     /// The bounds.
     pub limits: Limits,
     /// What was done, for whoever wants to look while it runs.
@@ -182,6 +186,7 @@ impl IngestPulses {
             routes: self.routes,
             shards: self.shards,
             suspects: self.suspects,
+            accounts: self.accounts,
             sink: dependency,
             limits: self.limits.within_bounds(Batch::PULSES_MAX),
             tally: self.tally,
@@ -198,6 +203,7 @@ struct Engine<E> {
     /// How many lanes there are.
     shards: ShardCount,
     suspects: Option<Arc<dyn Suspects>>,
+    accounts: Option<Arc<dyn LogAccounts>>,
     /// Where batches become durable, and suspects are marked.
     sink: Arc<Dependency>,
     limits: Limits,
@@ -283,6 +289,8 @@ impl<E: Effect> Engine<E> {
         let opened = CancellationToken::new();
         let (suspects, sink) = (self.suspects.clone(), Arc::clone(&self.sink));
         let alone = Arc::new(Alone::new(route.name.clone(), suspects, sink));
+        let by_offset = route.decoder.dedupe.by_offset();
+        let accounts = Accounts::new(self.accounts.as_ref(), route.source.as_ref(), &self.sink, by_offset);
         let (refuse, refused) = mpsc::channel(Refusals::QUEUE);
         work.spawn(
             Refusals {
@@ -305,10 +313,11 @@ impl<E: Effect> Engine<E> {
                     source_name: route.name.clone(),
                     decoder: route.decoder.clone(),
                     unsettled: Arc::clone(&unsettled),
-                    by_offset: route.decoder.dedupe.by_offset(),
+                    by_offset,
                     refuse,
                 }),
                 alone: Arc::clone(&alone),
+                accounts: accounts.clone(),
                 tally: Arc::clone(&self.tally),
                 stop: end.stop.clone(),
                 opened: opened.clone(),
@@ -321,6 +330,7 @@ impl<E: Effect> Engine<E> {
                 dependency: Arc::clone(&dependency),
                 unsettled: Arc::clone(&unsettled),
                 writers: self.writers.clone(),
+                accounts,
                 drained: end.drained.clone(),
             }
             .run(),

@@ -2,20 +2,21 @@
 
 use super::{
     Tally,
+    accounts::Accounts,
     alone::Alone,
     effect::Effect,
-    in_flight::{InFlight, Origin, RouteHandle},
+    in_flight::{InFlight, Origin, RouteHandle, Verdicts},
     lane::{LaneItem, LaneSender},
 };
 use crate::{
     crash_point,
     decode::{Decoder, Item},
     mutation::Mutation,
-    ports::{Delivery, PortError, PulseSource, Received, Watermark},
+    ports::{Delivery, PartitionId, PortError, PulseSource, Received, Watermark},
     retry::Dependency,
 };
 use domain::ShardCount;
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
 /// So many pulses are decoded before they are handed on: enough to spare the lanes' queues, few enough to stay small.
@@ -29,6 +30,7 @@ pub(super) struct Reader<E: Effect> {
     pub(super) lanes: Vec<LaneSender<E::Item>>,
     pub(super) route: Arc<RouteHandle>,
     pub(super) alone: Arc<Alone>,
+    pub(super) accounts: Accounts,
     pub(super) tally: Arc<Tally>,
     pub(super) stop: CancellationToken,
     /// Cancelled with the first answer of the source.
@@ -39,6 +41,7 @@ impl<E: Effect> Reader<E> {
     /// Reads until the stop or the end of the source. What was received by then is handed on, whole.
     pub(super) async fn run(self) -> Result<(), PortError> {
         let mut chunk: Vec<Vec<LaneItem<E::Item>>> = self.lanes.iter().map(|_| Vec::new()).collect();
+        let mut opened = HashSet::new();
         loop {
             let received = tokio::select! {
                 biased;
@@ -47,10 +50,29 @@ impl<E: Effect> Reader<E> {
             };
             self.opened.cancel();
             match received {
-                Received::Deliveries(deliveries) => self.dispatch(deliveries, &mut chunk).await?,
+                Received::Deliveries(deliveries) => {
+                    self.open_accounts(&deliveries, &mut opened).await?;
+                    self.dispatch(deliveries, &mut chunk).await?;
+                }
                 Received::End => return Ok(()),
             }
         }
+    }
+
+    /// One for each reading of a log, with its first message.
+    async fn open_accounts(
+        &self,
+        deliveries: &[Delivery],
+        opened: &mut HashSet<PartitionId>,
+    ) -> Result<(), PortError> {
+        for delivery in deliveries {
+            let Some(reading) = &delivery.log else { continue };
+            if !opened.contains(&delivery.partition) {
+                self.accounts.open(reading, delivery.sequence).await?;
+                opened.insert(delivery.partition);
+            }
+        }
+        Ok(())
     }
 
     async fn dispatch(
@@ -77,7 +99,7 @@ impl<E: Effect> Reader<E> {
             }
             self.read(&delivery, &mut items);
             pulses += items.len();
-            let in_flight = InFlight::new(delivery, items.len(), &self.route);
+            let in_flight = InFlight::new(delivery, Verdicts::of(&items), &self.route);
             self.route.unsettled.add(Arc::clone(&in_flight));
             self.sort(&in_flight, items.drain(..), chunk).await;
             if pulses >= CHUNK_PULSES {
@@ -104,7 +126,7 @@ impl<E: Effect> Reader<E> {
         // However long the one before has taken: nothing that is done one by one is idle.
         self.tally.received(0);
         // In hand before it is known how many pulses it holds, so that nobody takes the wait for the mark for idleness.
-        let in_flight = InFlight::new(delivery, 1, &self.route);
+        let in_flight = InFlight::new(delivery, Verdicts { all: 1, refused: 0 }, &self.route);
         self.route.unsettled.add(Arc::clone(&in_flight));
         let mut items = Vec::new();
         match self.alone.take(&in_flight.delivery).await? {

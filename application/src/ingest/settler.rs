@@ -1,6 +1,7 @@
 //! Settles deliveries up to the first that is not finished, many with one call.
 
 use super::{
+    accounts::Accounts,
     effect::Effect,
     in_flight::{Finished, Unsettled},
     shard_writer::SettledLog,
@@ -23,6 +24,7 @@ pub(super) struct Settler<E> {
     pub(super) dependency: Arc<Dependency>,
     pub(super) unsettled: Arc<Unsettled>,
     pub(super) writers: Vec<Arc<E>>,
+    pub(super) accounts: Accounts,
     /// Cancelled when nothing is left that could finish a delivery.
     pub(super) drained: CancellationToken,
 }
@@ -52,12 +54,15 @@ impl<E: Effect> Settler<E> {
         self.dependency.hold(|| self.source.close()).await
     }
 
-    /// Every shard first: a log that is settled is proven by each of them, also those that got nothing of it.
+    /// The account first, because a source that is settled gives nothing again; then every shard: a log that is settled is proven by each of them, also those that got nothing of it.
     async fn settle_logs(&self, logs: BTreeMap<PartitionId, Finished>) -> Result<(), PortError> {
         let settled = |finished: &Finished| {
             let reading = Arc::clone(finished.log.as_ref()?);
             Some(SettledLog { reading, last: finished.watermark.sequence })
         };
+        for finished in logs.values() {
+            self.accounts.settle(finished).await?;
+        }
         let settled: Vec<SettledLog> = logs.values().filter_map(settled).collect();
         try_join_all(self.writers.iter().map(|writer| writer.pass(&settled))).await?;
         for finished in logs.values() {
@@ -79,7 +84,7 @@ impl<E: Effect> Settler<E> {
 
 fn postpone(logs: &mut BTreeMap<PartitionId, Finished>, mut finished: Finished) {
     if let Some(earlier) = logs.remove(&finished.watermark.partition) {
-        finished.take_in(&earlier);
+        finished.take_in(earlier);
     }
     logs.insert(finished.watermark.partition, finished);
 }

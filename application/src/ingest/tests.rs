@@ -135,6 +135,7 @@ impl Bench {
             limits,
             tally: Arc::clone(&tally),
             suspects: None,
+            accounts: None,
             applied: None,
         };
         Self { put, settled, later, closed, letters, tally, stop: CancellationToken::new(), engine }

@@ -35,6 +35,14 @@ pub struct LogStretch {
     pub pulses: Vec<(usize, LogPosition)>,
 }
 
+impl LogStretch {
+    /// How many of its pulses a shard that stands there has not taken.
+    #[must_use]
+    pub fn fresh(&self, stored: LogPosition) -> u64 {
+        self.pulses.iter().filter(|(_, place)| *place >= stored).count() as u64
+    }
+}
+
 impl Batch {
     /// The most pulses in a batch.
     pub const PULSES_MAX: usize = 4_000;

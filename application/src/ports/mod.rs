@@ -13,6 +13,7 @@ mod identities;
 mod inbox;
 mod intake;
 mod ledger;
+mod log_accounts;
 mod source;
 mod suspects;
 
@@ -39,6 +40,7 @@ pub use ledger::{
     ShardRegistry, ShardStatus, UsageFilter, UsageLedger, UsageQueries, UsageReader, UsageRow, UsageRows,
     UsageSnapshot, WindowSum,
 };
+pub use log_accounts::{LogAccount, LogAccounts, LogBalance, LogStep};
 pub use source::{Delivery, Envelope, LogReading, PartitionId, PulseSource, Received, Watermark};
 pub use suspects::{SuspectId, Suspects};
 
@@ -54,6 +56,7 @@ pub use {
     inbox::MockInbox,
     intake::MockPulseIntake,
     ledger::{MockShardRegistry, MockUsageQueries, MockUsageReader},
+    log_accounts::MockLogAccounts,
     source::MockPulseSource,
     suspects::MockSuspects,
 };

@@ -93,6 +93,11 @@ pub trait PulseSource: Send + Sync + 'static {
         Ok(true)
     }
 
+    /// Whether it gives again, after any crash, exactly what was not settled: so that what is settled can be added up.
+    fn resumes_where_settled(&self) -> bool {
+        false
+    }
+
     /// Hands over what was settled and lets go of the source; no call follows.
     async fn close(&self) -> Result<(), PortError>;
 }

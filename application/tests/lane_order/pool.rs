@@ -325,6 +325,7 @@ impl Pool {
             limits: Limits { batch_size: self.batch_size, ..Limits::default() },
             tally: Arc::new(Tally::default()),
             suspects: None,
+            accounts: None,
             applied: None,
         };
         let (stop, mut task) = (CancellationToken::new(), JoinSet::new());

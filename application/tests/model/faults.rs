@@ -3,12 +3,12 @@
 use application::{
     fakes::{accumulator::MemoryAccumulator, ledger::MemoryLedger},
     ports::{
-        Batch, DeadLetter, DeadLetters, FlushReceipt, GenerationStore, Outcome, PortError, PulseSink,
-        SealedGeneration, UsageLedger, UsageRow, UsageRows,
+        Batch, DeadLetter, DeadLetters, FlushReceipt, GenerationStore, LogAccounts, LogBalance, LogStep,
+        Outcome, PortError, PulseSink, SealedGeneration, UsageLedger, UsageRow, UsageRows,
     },
 };
 use async_trait::async_trait;
-use domain::{Shard, Timestamp};
+use domain::{LogName, Shard, Timestamp};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex},
@@ -20,6 +20,7 @@ use tokio::{task::JoinSet, time::sleep};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Call {
     Apply,
+    Account,
     Publish,
     Receive,
     Settle,
@@ -139,6 +140,25 @@ impl PulseSink for Faulty<MemoryAccumulator> {
         let (inner, late) = (Arc::clone(&self.inner), batch.clone());
         let late = async move { drop(inner.apply(&late).await) };
         self.faults.strike(Call::Apply, self.inner.apply(batch), Some(late)).await
+    }
+}
+
+#[async_trait]
+impl LogAccounts for Faulty<MemoryAccumulator> {
+    async fn open(&self, log: &LogName, from: u64) -> Result<u64, PortError> {
+        let (inner, late) = (Arc::clone(&self.inner), log.clone());
+        let late = async move { drop(inner.open(&late, from).await) };
+        self.faults.strike(Call::Account, self.inner.open(log, from), Some(late)).await
+    }
+
+    async fn settle(&self, log: &LogName, step: LogStep) -> Result<u64, PortError> {
+        let (inner, late) = (Arc::clone(&self.inner), log.clone());
+        let late = async move { drop(inner.settle(&late, step).await) };
+        self.faults.strike(Call::Account, self.inner.settle(log, step), Some(late)).await
+    }
+
+    async fn balances(&self) -> Result<Vec<LogBalance>, PortError> {
+        self.inner.balances().await
     }
 }
 

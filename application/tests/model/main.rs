@@ -37,6 +37,7 @@ fn item() -> impl Strategy<Value = Item> {
 fn call() -> impl Strategy<Value = Call> {
     prop_oneof![
         4 => Just(Call::Apply),
+        2 => Just(Call::Account),
         1 => Just(Call::Publish),
         1 => Just(Call::Receive),
         2 => Just(Call::Settle),

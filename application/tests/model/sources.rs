@@ -247,6 +247,10 @@ impl PulseSource for LogSource {
         self.faults.strike(Call::Settle, settle, None::<Ready<()>>).await
     }
 
+    fn resumes_where_settled(&self) -> bool {
+        true
+    }
+
     async fn close(&self) -> Result<(), PortError> {
         *self.reading.lock().unwrap() = None;
         Ok(())

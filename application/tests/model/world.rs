@@ -11,7 +11,7 @@ use application::{
     flush_usage::{FlushError, FlushSummary, FlushUsage},
     ingest::{IngestError, IngestPulses, Limits, Route, Tally},
     open_shards::open_shards,
-    ports::AccumulatorShards,
+    ports::{AccumulatorShards, LogAccounts},
 };
 use domain::{AccumulatorId, ShardCount, Timestamp};
 use std::{
@@ -130,10 +130,20 @@ impl World {
         }
         let flushed = self.flusher().await.map_err(|error| error.to_string())?;
         flushed.map_err(|error| format!("the last flush: {error}"))?;
+        self.check_accounts().await?;
         let letters = self.letters.0.lock().unwrap();
         let (model, totals) = (self.model.lock().unwrap(), self.ledger.totals());
         model.check_anonymous(&totals, self.redelivered)?;
         model.check(&totals, &letters)
+    }
+
+    /// All that was received of the log was taken by a shard or refused, once.
+    async fn check_accounts(&self) -> Result<(), String> {
+        let balances = self.store.balances().await.map_err(|error| error.to_string())?;
+        match balances.iter().find(|balance| balance.missing() > 0 || balance.ahead() > 0) {
+            Some(balance) => Err(format!("the account of the log does not balance: {balance:?}")),
+            None => Ok(()),
+        }
     }
 
     /// The programs that have ended by themselves: a flush that was held up is one that somebody repeats; anything else is
@@ -208,7 +218,7 @@ impl World {
         };
         let engine = IngestPulses {
             routes: vec![route("queue", Arc::new(queue)), route("log", Arc::new(log))],
-            sink: Arc::new(Faulty { inner: store, faults: faults() }),
+            sink: Arc::new(Faulty { inner: Arc::clone(&store), faults: faults() }),
             sink_name: "store".to_owned(),
             shards,
             limits: Limits {
@@ -219,6 +229,7 @@ impl World {
             },
             tally: Arc::new(Tally::default()),
             suspects: None,
+            accounts: Some(Arc::new(Faulty { inner: store, faults: faults() })),
             applied: None,
         };
         Ok(spawn(engine.run(CancellationToken::new())))

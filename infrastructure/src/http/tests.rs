@@ -95,6 +95,7 @@ fn ports() -> HttpPorts {
 fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::new(MetricSources {
         overview: overview(),
+        accounts: Arc::new(application::fakes::accumulator::MemoryAccumulator::new(Duration::from_hours(48))),
         tally: None,
         flushes: None,
         audits: None,

@@ -164,8 +164,15 @@ fn event(state: &HttpState, body: &[u8]) -> Result<InboxEvent, Problem> {
     let pulse = serde_json::to_vec(&pulse).map_err(unwritable)?;
     let received_at = (state.ports.now)();
     let envelope = Envelope { content_type: Some("application/json".to_owned()), ..Envelope::default() };
-    let delivery =
-        Delivery { partition: PartitionId(0), sequence: 0, log: None, returns: 0, body: pulse, envelope, received_at };
+    let delivery = Delivery {
+        partition: PartitionId(0),
+        sequence: 0,
+        log: None,
+        returns: 0,
+        body: pulse,
+        envelope,
+        received_at,
+    };
     check(state, &delivery)?;
     let event_id: String = serde_json::from_str(id.get())
         .map_err(|_| Problem::invalid("event_id", "event_id must be a string"))?;

@@ -74,6 +74,11 @@ impl PulseSource for KafkaSource {
             .map_err(|error| PortError::permanent("commit an offset to Kafka", error))?
     }
 
+    /// The group's offset is where it begins after any crash.
+    fn resumes_where_settled(&self) -> bool {
+        true
+    }
+
     async fn close(&self) -> Result<(), PortError> {
         if let Some(consumer) = self.running.lock().await.take() {
             consumer.leave().await;

@@ -3,6 +3,7 @@
 //! Every name is explained in `docs/telemetry.md`; a test compares the two.
 
 mod archive;
+mod conserved;
 mod families;
 #[cfg(test)]
 mod tests;
@@ -12,7 +13,7 @@ use application::{
     flush_tally::{FlushTally, FlushTallySnapshot},
     ingest::{Tally, TallySnapshot},
     overview::{GatherOverview, Named, Overview, Unavailable},
-    ports::{PortError, ShardCounts},
+    ports::{LogAccounts, PortError, ShardCounts},
     retry::Dependency,
 };
 pub use archive::ArchiveMetricSources;
@@ -23,7 +24,10 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 
 /// The media type of the answer.
 pub const MEDIA_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -54,6 +58,8 @@ struct Answer {
 pub struct MetricSources {
     /// Asks the stores and the sources.
     pub overview: GatherOverview,
+    /// What was received of logs.
+    pub accounts: Arc<dyn LogAccounts>,
     /// What the engine has done, where it runs in this process.
     pub tally: Option<Arc<Tally>>,
     /// What flushes have done, where this process flushes.
@@ -119,8 +125,12 @@ impl Metrics {
         let mut calls = Calls::default();
         let up = match &self.process {
             Process::Counting(sources) => {
-                let overview = sources.overview.run().await;
+                let limit = sources.overview.part_limit;
+                let balances = timeout(limit, sources.accounts.balances());
+                let (overview, balances) = tokio::join!(sources.overview.run(), balances);
                 add_build(&mut families, sources.version);
+                // Where the store is away, the overview says so.
+                conserved::add(&mut families, &balances.ok().and_then(Result::ok).unwrap_or_default());
                 families.gauge(
                     "pulse_redis_at_risk",
                     "1 where REDIS_DURABILITY lets this process use a Redis that may lose what it confirms.",

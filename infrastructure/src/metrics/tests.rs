@@ -6,13 +6,13 @@ use application::{
     audit::{AuditReport, AuditTally, CheckKind, CheckReport, Finding, Verdict},
     flush_usage::FlushSummary,
     ports::{
-        ArchivedEvent, Backlog, EventArchive, FlushRecord, MockAccumulatorShards, MockBacklog,
-        MockGenerationStore, MockRefusedPulses, MockUsageQueries, RefusedPulses, SealedGeneration,
-        ShardCounts, ShardState,
+        ArchivedEvent, Backlog, EventArchive, FlushRecord, LogAccount, LogBalance, MockAccumulatorShards,
+        MockBacklog, MockGenerationStore, MockLogAccounts, MockRefusedPulses, MockUsageQueries,
+        RefusedPulses, SealedGeneration, ShardCounts, ShardState,
     },
 };
 use async_trait::async_trait;
-use domain::{AccumulatorId, Shard, ShardCount, UsageTotal};
+use domain::{AccumulatorId, LogName, Shard, ShardCount, UsageTotal};
 use std::collections::BTreeSet;
 
 const NOW: Timestamp = Timestamp::new(1_768_048_200, 0);
@@ -75,6 +75,20 @@ fn overview(waiting: Result<u64, &'static str>) -> GatherOverview {
     }
 }
 
+/// Of a log that lacks three pulses, and of another that is two ahead.
+fn accounts() -> MockLogAccounts {
+    let mut accounts = MockLogAccounts::new();
+    accounts.expect_balances().returning(|| {
+        let balance = |partition: &str, received, taken| LogBalance {
+            log: LogName::of(&["kafka", "c", "t", partition]).unwrap(),
+            account: LogAccount { next: 9, received, refused: 1 },
+            taken,
+        };
+        Ok(vec![balance("0", 10, 6), balance("1", 10, 11)])
+    });
+    accounts
+}
+
 fn metrics(waiting: Result<u64, &'static str>) -> Metrics {
     let flushes = FlushTally::default();
     flushes.flushed(
@@ -91,6 +105,7 @@ fn metrics(waiting: Result<u64, &'static str>) -> Metrics {
     audits.audited(&AuditReport { at: NOW, checks: unknown });
     Metrics::new(MetricSources {
         overview: overview(waiting),
+        accounts: Arc::new(accounts()),
         audits: Some(Arc::new(audits)),
         tally: Some(Arc::default()),
         flushes: Some(Arc::new(flushes)),
@@ -131,6 +146,11 @@ async fn what_the_parts_answer_is_told() {
         "pulse_audit_broken_checks 1",
         "pulse_audit_last_timestamp_seconds 1768048200",
         "pulse_accumulator_duplicate_pulses_total 6",
+        "pulse_log_received_pulses_total 20",
+        "pulse_log_refused_pulses_total 2",
+        "pulse_log_taken_pulses_total 17",
+        "pulse_log_missing_pulses 3",
+        "pulse_log_ahead_pulses 2",
     ] {
         assert!(text.lines().any(|told| told == line), "{line} is not in\n{text}");
     }
@@ -190,6 +210,7 @@ async fn a_dependency_that_answers_is_down_while_a_call_to_it_is_made_again() {
     let dependency = Arc::new(Dependency::new("ledger"));
     let process = MetricSources {
         overview: overview(Ok(6)),
+        accounts: Arc::new(accounts()),
         tally: None,
         flushes: None,
         audits: None,

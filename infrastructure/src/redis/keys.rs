@@ -26,6 +26,16 @@ pub(super) fn logs(shard: Shard) -> String {
     format!("pulse:{{{shard}}}:logs")
 }
 
+/// How many pulses were taken from each log.
+pub(super) fn taken(shard: Shard) -> String {
+    format!("pulse:{{{shard}}}:taken")
+}
+
+/// What was received of each log. One shard has all of them.
+pub(super) fn accounts() -> String {
+    format!("pulse:{{{}}}:accounts", Shard(0))
+}
+
 /// What a sealed generation comes to.
 pub(super) fn sealed(shard: Shard, generation: u64) -> String {
     format!("pulse:{{{shard}}}:gen:{generation}")
@@ -66,7 +76,7 @@ pub(super) fn purpose(key: &str) -> Option<(Shard, Purpose)> {
     let number = |text: &str| text.parse().ok();
     let parts: Vec<&str> = rest.split(':').collect();
     let purpose = match parts[..] {
-        ["meta" | "logs"] => Some(Purpose::Shard),
+        ["meta" | "logs" | "taken" | "accounts"] => Some(Purpose::Shard),
         ["suspect", id] if u128::from_str_radix(id, 16).is_ok() => Some(Purpose::Shard),
         ["agg", generation] => number(generation).map(Purpose::Generation),
         ["names", generation, list] if list.parse::<u32>().is_ok() => {
@@ -89,6 +99,7 @@ mod tests {
         let expected = [
             (meta(shard), Purpose::Shard),
             (logs(shard), Purpose::Shard),
+            (taken(shard), Purpose::Shard),
             (rows(shard, 3), Purpose::Generation(3)),
             (names(shard, 3, 2), Purpose::Generation(3)),
             (sealed(shard, 3), Purpose::Sealed(3)),
@@ -102,6 +113,7 @@ mod tests {
             assert_eq!(purpose(&key), Some((shard, is)), "{key}");
         }
         assert_eq!(purpose(&suspect(SuspectId([0xf0; 16]))), Some((Shard(0), Purpose::Shard)));
+        assert_eq!(purpose(&accounts()), Some((Shard(0), Purpose::Shard)));
         assert_eq!(purpose("pulse:{x}:meta"), None);
     }
 }

@@ -7,6 +7,8 @@
 //! | `pulse:{S}:names:G:N` | the usage keys of generation G in the order of their appearance, 4,096 to a list |
 //! | `pulse:{S}:gen:G` | what the sealed generation G comes to, and when it was sealed |
 //! | `pulse:{S}:logs` | how far each log was counted: its name to its position |
+//! | `pulse:{S}:taken` | how many pulses were taken from each log |
+//! | `pulse:{0}:accounts` | what was received of each log and is settled: offset, pulses, and refused ones |
 //! | `pulse:{S}:ids:B` | the identities of bucket B, each with the fingerprint of its content |
 //! | `pulse:{0}:suspect:H` | a message that is taken alone: how often it was, and how often it had come back by then |
 //!
@@ -21,6 +23,7 @@ mod generations;
 mod identities;
 mod keys;
 mod link;
+mod log_accounts;
 mod logs;
 mod marks;
 mod rows;

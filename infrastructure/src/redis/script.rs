@@ -42,6 +42,10 @@ pub(super) static DELETE: LazyLock<Script> = LazyLock::new(|| {
 pub(super) static TAKE_ALONE: LazyLock<Script> =
     LazyLock::new(|| Script::new(concat!("#!lua\n", include_str!("scripts/take_alone.lua"))));
 
+/// See [`APPLY`].
+pub(super) static SETTLE_LOG: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!("#!lua\n", include_str!("scripts/settle_log.lua"))));
+
 /// Changes nothing.
 pub(super) static CUT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(

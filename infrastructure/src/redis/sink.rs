@@ -82,7 +82,7 @@ impl RedisAccumulator {
     ) -> Result<Applied, Fault> {
         let seen = self.marks.get(batch.shard);
         let (arguments, bytes) = prepared.size();
-        let arguments = arguments + 6 + 3 * believed.len();
+        let arguments = arguments + 6 + 4 * believed.len();
         let mut call =
             script::APPLY.on(&keys::meta(batch.shard), arguments, bytes + 160 + 128 * believed.len());
         self.guard(&mut call, seen);
@@ -90,6 +90,7 @@ impl RedisAccumulator {
         prepared.write(&mut call, believed.len());
         for (stretch, stands) in batch.stretches.iter().zip(believed) {
             call.arg(stretch.log.as_str()).arg(stands.to_string()).arg(stretch.to.max(*stands).to_string());
+            call.arg(stretch.fresh(*stands));
         }
         let answer = self.link.run(&script::APPLY, &call).await?;
         match answer::read(batch.shard, seen, Some(self.shards), answer)? {

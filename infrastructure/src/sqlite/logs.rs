@@ -54,23 +54,27 @@ pub(super) async fn stand(
     Ok(positions)
 }
 
-/// Moves the shard to the end of each stretch, never back.
+/// Moves the shard from where it stands to the end of each stretch, never back, and adds what it takes of it.
 pub(super) async fn pass(
     operation: &'static str,
     connection: &mut SqliteConnection,
     shard: i64,
     stretches: &[LogStretch],
+    stands: &[LogPosition],
 ) -> Result<(), PortError> {
-    for LogStretch { log, to, .. } in stretches {
+    for (stretch, stands) in stretches.iter().zip(stands) {
+        let LogStretch { log, to, .. } = stretch;
         sqlx::query(
-            "INSERT INTO counting_logs (shard, log, log_offset, items) VALUES (?, ?, ?, ?)
-             ON CONFLICT (shard, log) DO UPDATE SET log_offset = excluded.log_offset, items = excluded.items
+            "INSERT INTO counting_logs (shard, log, log_offset, items, taken) VALUES (?, ?, ?, ?, ?)
+             ON CONFLICT (shard, log) DO UPDATE SET
+                log_offset = excluded.log_offset, items = excluded.items, taken = taken + excluded.taken
              WHERE (excluded.log_offset, excluded.items) > (log_offset, items)",
         )
         .bind(shard)
         .bind(log.as_str())
         .bind(stored(to.offset).map_err(refusal(operation))?)
         .bind(i64::from(to.items))
+        .bind(stored(stretch.fresh(*stands)).map_err(refusal(operation))?)
         .execute(&mut *connection)
         .await
         .map_err(fault(operation))?;

@@ -4,7 +4,7 @@
 //! that several processes may use one file at the same time. WAL with `synchronous=FULL`: what returned is on the disk.
 //!
 //! - `sink`, with `batch` and `identities`: counts batches (`PulseSink`).
-//! - `logs`: how far logs were counted (`LogPositions`).
+//! - `logs`: how far logs were counted (`LogPositions`); `log_accounts`: what was received of them (`LogAccounts`).
 //! - `shards`: makes shards and says where they stand (`AccumulatorShards`).
 //! - `generations`, with `sweep`: seals, reads and deletes (`GenerationStore`).
 //! - `ledger`, `registry`, `reader`, `queries`: the books (`UsageLedger`, `ShardRegistry`, `UsageReader`, `UsageQueries`).
@@ -29,6 +29,7 @@ mod inbox;
 mod inbox_claims;
 mod ledger;
 mod letters;
+mod log_accounts;
 mod logs;
 mod queries;
 mod reader;

@@ -70,7 +70,7 @@ impl PulseSink for EmbeddedStore {
         }
         identities::remember(OPERATION, &mut step, shard, &result.fresh).await?;
         add(&mut step, shard, row.generation, &result.sums).await?;
-        logs::pass(OPERATION, &mut step, shard, &batch.stretches).await?;
+        logs::pass(OPERATION, &mut step, shard, &batch.stretches, &stands).await?;
         row.write(&mut step, shard, &result).await?;
         remember_batch(&mut step, shard, &self.writer, number, row.clock_elapsed, &result.outcomes).await?;
         step.commit().await.map_err(fault(OPERATION))?;

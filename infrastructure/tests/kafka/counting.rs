@@ -5,7 +5,7 @@ use application::{
     decode::{Decoder, Dedupe},
     fakes::accumulator::MemoryAccumulator,
     ingest::{IngestError, IngestPulses, Limits, Route, Tally},
-    ports::{AccumulatorShards, GenerationStore, PulseSource, Received, ShardBirth, Watermark},
+    ports::{AccumulatorShards, GenerationStore, LogAccounts, PulseSource, Received, ShardBirth, Watermark},
 };
 use domain::{AccumulatorId, LogPosition, ShardCount, Timestamp, UsageTotals};
 use futures_util::future::join_all;
@@ -89,11 +89,13 @@ async fn worker(
     };
     let engine = IngestPulses {
         routes: vec![route],
-        sink: handle,
+        sink: Arc::clone(&handle) as _,
         sink_name: "memory".to_owned(),
         shards: shards(),
         limits: Limits { batch_size: 50, until_idle, ..Limits::default() },
         tally: Arc::clone(&tally),
+        suspects: None,
+        accounts: Some(handle),
         applied: None,
     };
     (engine, tally)
@@ -143,6 +145,9 @@ async fn pulses_without_ids_count_once_through_crashes_and_rebalances() {
     running.join_next().await.unwrap().unwrap().unwrap();
     read += tally.snapshot().messages;
     assert_eq!(counted(&store).await.sum().pulses, expected);
+    let balances = store.balances().await.unwrap();
+    assert!(balances.iter().all(|log| log.missing() == 0 && log.ahead() == 0), "{balances:?}");
+    assert_eq!(balances.iter().map(|log| log.account.received).sum::<u64>(), expected);
     assert!(read * 2 > expected, "something was read twice: {read} messages of {expected} pulses");
 
     // What the group has committed is all there is, and a new member finds nothing to do.

@@ -1,7 +1,11 @@
 //! The contract of every accumulator.
 
 use super::{WINDOW, settings};
-use application::{accumulator_contract, contract::{accumulator::AccumulatorFixture, suspects::FreshMarks}, suspects_contract};
+use application::{
+    accumulator_contract,
+    contract::{accumulator::AccumulatorFixture, suspects::FreshMarks},
+    suspects_contract,
+};
 use async_trait::async_trait;
 use domain::ShardCount;
 use infrastructure::{redis::RedisAccumulator, test_servers::redis::RedisServer};

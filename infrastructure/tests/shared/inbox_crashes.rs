@@ -51,6 +51,8 @@ async fn work(file: &Path, inbox: StoredInbox, stop: CancellationToken) {
         shards: ShardCount::ONE,
         limits: Limits { batch_size: 200, ..Limits::default() },
         tally: Arc::new(Tally::default()),
+        suspects: None,
+        accounts: None,
         applied: None,
     };
     engine.run(stop).await.unwrap();

@@ -1,7 +1,7 @@
 //! Places in logs as identities.
 
 use super::{exactness::Dice, *};
-use crate::ports::{LogMark, LogStretch};
+use crate::ports::{LogAccount, LogBalance, LogMark, LogStep, LogStretch};
 use domain::{LogName, LogPosition};
 
 fn log(name: &str) -> LogName {
@@ -221,5 +221,65 @@ pub async fn any_readers_of_a_log_count_each_pulse_once(fixture: &impl Accumulat
             }
         }
         assert_eq!(first.counted().await.pulses - before, LENGTH, "seed {seed}");
+    }
+}
+
+/// The balance of each account, by its log.
+async fn balances(store: &impl LogAccounts) -> BTreeMap<LogName, LogBalance> {
+    let balances = store.balances().await.expect("the accounts can be read");
+    balances.into_iter().map(|balance| (balance.log.clone(), balance)).collect()
+}
+
+/// Whoever repeats a step, or takes one from where the account does not stand, changes nothing.
+pub async fn an_account_of_a_log_takes_each_step_once(fixture: &impl AccumulatorFixture) {
+    let program = Program::first(fixture).await;
+    let (store, a) = (program.store.as_ref(), log("a"));
+    let settle = async |step| store.settle(&a, step).await;
+    let step = LogStep { from: 7, to: 9, received: 5, refused: 2 };
+    let error = settle(step).await.expect_err("there is no account");
+    assert!(!error.is_transient(), "{error}");
+    assert_eq!(store.open(&a, 7).await.expect("it is opened"), 7);
+    for _ in 0..2 {
+        assert_eq!(settle(step).await.expect("the step is taken"), 9);
+    }
+    assert_eq!(store.open(&a, 3).await.expect("it is there"), 9);
+    assert_eq!(settle(LogStep { from: 8, to: 12, ..step }).await.expect("it is refused"), 9);
+    assert_eq!(settle(LogStep { from: 9, to: 10, received: 1, refused: 0 }).await.expect("it is taken"), 10);
+    let balances = balances(store).await;
+    assert_eq!(balances.len(), 1);
+    let account = LogAccount { next: 10, received: 6, refused: 2 };
+    assert_eq!(balances[&a], LogBalance { log: a.clone(), account, taken: 0 });
+    assert_eq!((balances[&a].missing(), balances[&a].ahead()), (4, 0));
+}
+
+/// Each place once, whatever becomes of the pulse, and over all shards.
+pub async fn what_shards_take_of_a_log_is_told_beside_its_account(fixture: &impl AccumulatorFixture) {
+    let program = Program::first(fixture).await;
+    for name in ["a", "b"] {
+        program.store.open(&log(name), 0).await.expect("it is opened");
+    }
+    let mut pulses = ones(0..3);
+    pulses.push((at(3, 0), pulse("id", "1")));
+    pulses.push((at(4, 0), pulse("id", "1")));
+    pulses.push((at(5, 0), pulse("id", "2")));
+    let batch = program.log_batch("a", LogPosition::START, &pulses);
+    for _ in 0..2 {
+        program.store.apply(&batch).await.expect("it is applied");
+    }
+    program.apply_log("a", LogPosition::START, &ones(0..3)).await;
+    program.apply_log("a", at(2, 0), &ones(2..8)).await;
+    program.pass_log("a", at(7, 1), at(20, 0)).await;
+    program.apply(&[anonymous("1")]).await;
+    program.seal_active(START).await;
+    let balances = balances(program.store.as_ref()).await;
+    assert_eq!((balances[&log("a")].taken, balances[&log("b")].taken), (8, 0));
+    assert_eq!((balances[&log("a")].missing(), balances[&log("a")].ahead()), (0, 8));
+    let other = program.shards.shards().find(|shard| *shard != program.shard());
+    if let Some(other) = other {
+        let stretches = vec![stretch("b", LogPosition::START, &ones(0..2))];
+        let pulses = vec![anonymous("1"), anonymous("1")];
+        let batch = Batch { shard: other, number: program.next_number(), pulses, stretches };
+        program.store.apply(&batch).await.expect("it is applied");
+        assert_eq!(self::balances(program.store.as_ref()).await[&log("b")].taken, 2);
     }
 }

@@ -28,6 +28,7 @@ pub(super) struct MemoryShard {
     last_batches: HashMap<u64, u64>,
     counts: ShardCounts,
     logs: BTreeMap<LogName, LogPosition>,
+    taken: BTreeMap<LogName, u64>,
 }
 
 #[derive(Debug)]
@@ -90,6 +91,7 @@ impl MemoryShard {
             last_batches: HashMap::new(),
             counts: ShardCounts::default(),
             logs: BTreeMap::new(),
+            taken: BTreeMap::new(),
         }
     }
 
@@ -111,6 +113,10 @@ impl MemoryShard {
 
     pub(super) fn position(&self, log: &LogName) -> LogPosition {
         self.logs.get(log).copied().unwrap_or_default()
+    }
+
+    pub(super) fn taken(&self, log: &LogName) -> u64 {
+        self.taken.get(log).copied().unwrap_or_default()
     }
 
     fn known(&self, digest: PulseDigest) -> Option<Fingerprint> {
@@ -164,6 +170,9 @@ impl MemoryShard {
                 Outcome::Duplicate | Outcome::Conflict => self.counts.duplicates += 1,
             }
             outcomes.push(outcome);
+        }
+        for (stretch, stored) in batch.stretches.iter().zip(&stored).filter(|_| !repeated) {
+            *self.taken.entry(stretch.log.clone()).or_default() += stretch.fresh(*stored);
         }
         for stretch in &batch.stretches {
             let position = self.logs.entry(stretch.log.clone()).or_default();

@@ -24,7 +24,9 @@ fn bench(sink: Arc<dyn PulseSink>, marks: Arc<dyn Suspects>, limits: Limits) -> 
 
 /// The ids of the pulses of each batch.
 fn batches(sink: &ScriptedSink) -> Vec<Vec<String>> {
-    let id = |pulse: &domain::Pulse| format!("{:?}", pulse.identity).chars().filter(char::is_ascii_digit).collect();
+    let id = |pulse: &domain::Pulse| {
+        format!("{:?}", pulse.identity).chars().filter(char::is_ascii_digit).collect()
+    };
     sink.batches.lock().unwrap().iter().map(|batch| batch.pulses.iter().map(id).collect()).collect()
 }
 
@@ -37,7 +39,10 @@ async fn a_suspect_is_taken_when_all_before_it_is_settled_and_all_after_it_waits
     assert_eq!(batches(&sink), [["1"]], "the first is in hand");
     sink.held.lock().unwrap()[0] = RIGHT.to_owned();
     Running::a_second().await;
-    assert_eq!((batches(&sink), running.settled_up_to()), (vec![vec!["1".into()], vec!["2".into()]], Some(1)));
+    assert_eq!(
+        (batches(&sink), running.settled_up_to()),
+        (vec![vec!["1".into()], vec!["2".into()]], Some(1))
+    );
     assert_eq!(marks.take(id(&one(RIGHT, 2)), 4).await.unwrap(), 1, "it is marked while it is in hand");
     sink.held.lock().unwrap().clear();
     Running::a_second().await;
@@ -61,7 +66,10 @@ async fn a_message_that_ended_three_workers_alone_is_refused_unread_and_all_othe
     assert_eq!((letters.len(), &letters[0].body), (1, &poison.body));
     assert_eq!(letters[0].rejection.reason, Reason::Poison);
     assert!(letters[0].rejection.detail.starts_with("ended 3 workers"), "{}", letters[0].rejection);
-    assert_eq!((batches(&sink), running.settled_up_to()), (vec![vec!["1".into()], vec!["3".into()]], Some(3)));
+    assert_eq!(
+        (batches(&sink), running.settled_up_to()),
+        (vec![vec!["1".into()], vec!["3".into()]], Some(3))
+    );
     assert_eq!(marks.take(id(&poison), 7).await.unwrap(), 0, "what is sent back begins anew");
     running.end().await.unwrap();
 }

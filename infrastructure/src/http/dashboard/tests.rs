@@ -76,6 +76,7 @@ fn state() -> HttpState {
         keys: Arc::new(MockApiKeys::new()),
         metrics: Arc::new(Metrics::new(MetricSources {
             overview: gather.clone(),
+            accounts: Arc::new(MemoryAccumulator::new(Duration::from_hours(48))),
             tally: None,
             flushes: None,
             audits: None,

@@ -3,7 +3,7 @@
 -- ARGV[5..13]: writer, number of the batch, pulses in it, identities, pulses without identity, the sum of the batch, the
 -- sums of its rows, one detail for each identity, one fingerprint (6 bytes) for each identity; ARGV[14]: stretches of
 -- logs. Then the digests of the identities, then the usage keys of the rows, then for each stretch the log, where the
--- caller believes it to stand, and where it stands after this batch.
+-- caller believes it to stand, where it stands after this batch, and how many pulses of the batch are between the two.
 --
 -- Number 0 counts nothing and only asks which identities are known.
 --
@@ -41,18 +41,18 @@ if meta[11] and number > 0 then
 end
 
 local FIRST_ROW = FIRST_ID + ids
-local LAST_ROW = #ARGV - 3 * stretches
+local LAST_ROW = #ARGV - 4 * stretches
 
 -- A log that is not where the caller believes was counted on by another program: the caller takes out what that has
 -- counted and asks again. Nothing is counted twice, because nothing is counted but from where the log stands.
 local moves = {}
 if stretches > 0 and not repeated then
   local logs = {}
-  for i = 1, stretches do logs[i] = ARGV[LAST_ROW + 3 * i - 2] end
+  for i = 1, stretches do logs[i] = ARGV[LAST_ROW + 4 * i - 3] end
   local stands, moved, new = redis.call('HMGET', PREFIX .. 'logs', unpack(logs)), false, 0
   for i = 1, stretches do
     if not stands[i] then new, stands[i] = new + 1, '0:0' end
-    local believed, after = ARGV[LAST_ROW + 3 * i - 1], ARGV[LAST_ROW + 3 * i]
+    local believed, after = ARGV[LAST_ROW + 4 * i - 2], ARGV[LAST_ROW + 4 * i - 1]
     moved = moved or stands[i] ~= believed
     if after ~= believed then
       moves[#moves + 1] = logs[i]
@@ -181,6 +181,10 @@ while from <= #names do
 end
 for from = 1, #moves, 2 * PAIRS do
   redis.call('HSET', PREFIX .. 'logs', unpack(moves, from, math.min(from + 2 * PAIRS - 1, #moves)))
+end
+for i = 1, stretches do
+  local log, taken = ARGV[LAST_ROW + 4 * i - 3], ARGV[LAST_ROW + 4 * i]
+  if taken ~= '0' then redis.call('HINCRBY', PREFIX .. 'taken', log, taken) end
 end
 redis.call('HSET', META, unpack(counts))
 reply[3] = sequence + 1
