@@ -1,5 +1,7 @@
 //! Mappings by their names: the shipped ones, and those in files.
 
+#[cfg(test)]
+mod fuzz;
 mod parse;
 mod test;
 #[cfg(test)]

@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod edits;
+
 use application::{
     decode::{
         Decoder, Format, Item,
@@ -13,13 +15,8 @@ use application::{
     ports::{Delivery, Envelope, PartitionId},
 };
 use domain::{Amount, LogName, LogPosition, Timestamp, TotalAmount, UsageKey};
-use proptest::{
-    collection::vec,
-    prelude::{Just, Strategy, any, prop_oneof},
-    sample::Index,
-    test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner},
-};
-use std::{env, fs, path::Path, str, sync::Arc};
+use proptest::prelude::{Just, Strategy, prop_oneof};
+use std::{path::Path, str, sync::Arc};
 
 const CASES: u32 = 10_000;
 /// What makes trouble where it is put between other bytes.
@@ -47,51 +44,6 @@ const WORDS: [&[u8]; 22] = [
     b"+24:00",
     b"\xed\xa0\x80",
 ];
-
-/// A change of a sample.
-#[derive(Clone, Debug)]
-enum Edit {
-    Set(Index, u8),
-    Insert(Index, usize),
-    Remove(Index, usize),
-    Repeat(Index, usize),
-}
-
-impl Edit {
-    fn apply(&self, bytes: &mut Vec<u8>) {
-        let place = |index: &Index| index.index(bytes.len() + 1);
-        match self {
-            Self::Set(index, byte) => {
-                let place = place(index);
-                if let Some(found) = bytes.get_mut(place) {
-                    *found = *byte;
-                }
-            }
-            Self::Insert(index, word) => {
-                let place = place(index);
-                bytes.splice(place..place, WORDS[*word].iter().copied());
-            }
-            Self::Remove(index, count) => {
-                let place = place(index);
-                bytes.drain(place..bytes.len().min(place + count));
-            }
-            Self::Repeat(index, count) => {
-                let place = place(index);
-                let part = bytes[place..bytes.len().min(place + count)].to_vec();
-                bytes.splice(place..place, part);
-            }
-        }
-    }
-}
-
-fn edit() -> impl Strategy<Value = Edit> {
-    prop_oneof![
-        3 => (any::<Index>(), any::<u8>()).prop_map(|(place, byte)| Edit::Set(place, byte)),
-        4 => (any::<Index>(), 0..WORDS.len()).prop_map(|(place, word)| Edit::Insert(place, word)),
-        2 => (any::<Index>(), 1..40_usize).prop_map(|(place, count)| Edit::Remove(place, count)),
-        2 => (any::<Index>(), 1..80_usize).prop_map(|(place, count)| Edit::Repeat(place, count)),
-    ]
-}
 
 /// How a message says what it is.
 fn envelope() -> impl Strategy<Value = Envelope> {
@@ -197,35 +149,12 @@ fn parse(bytes: &[u8]) -> Result<(), String> {
     if amount && total && position && joined { Ok(()) } else { Err(format!("{text:?} does not read back")) }
 }
 
-fn number(name: &str, default: u32) -> u32 {
-    env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
-}
-
-fn corpus() -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
-    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort_unstable();
-    paths.iter().map(|path| fs::read(path).unwrap()).collect()
-}
-
 #[test]
 fn nothing_panics_and_what_is_read_is_what_was_written() {
-    let corpus = corpus();
+    let corpus = edits::corpus(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus"));
     for sample in &corpus {
         decode(sample, &Envelope::default()).and_then(|()| parse(sample)).unwrap();
     }
-    let (cases, seed) = (number("FUZZ_CASES", CASES), number("FUZZ_SEED", 0));
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let mut bytes = [0; 32];
-    bytes[..4].copy_from_slice(&seed.to_be_bytes());
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
-    let case = (0..corpus.len(), vec(edit(), 0..6), envelope());
-    let result = runner.run(&case, |(sample, edits, envelope)| {
-        let mut bytes = corpus[sample].clone();
-        for edit in &edits {
-            edit.apply(&mut bytes);
-        }
-        decode(&bytes, &envelope).and_then(|()| parse(&bytes)).map_err(TestCaseError::fail)
-    });
-    result.unwrap_or_else(|failure| panic!("FUZZ_SEED={seed}: {failure}"));
+    let case = (edits::edited(corpus, &WORDS), envelope());
+    edits::run(CASES, &case, |(bytes, envelope)| decode(&bytes, &envelope).and_then(|()| parse(&bytes)));
 }
