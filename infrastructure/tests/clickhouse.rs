@@ -250,3 +250,29 @@ async fn events_are_added_up_by_the_hour_once_for_each_identity_and_found_by_the
     );
     assert!(archive.events("a", tenant("u"), 9).await.unwrap().is_empty());
 }
+
+/// The one that stands first in the message counts, however the engine keeps them.
+#[tokio::test]
+async fn of_two_contents_of_one_id_in_a_message_the_first_is_added_up() {
+    let server = ClickhouseServer::start();
+    let archive = ClickhouseArchive::new(&SecretString::from(server.url())).unwrap();
+    archive.migrate(None).await.unwrap();
+    let (mapping, delivery) = (mapping(), delivery(10));
+    for number in 0..24_u32 {
+        let identity = Some(PulseIdentity::Id(format!("id-{number}").into()));
+        let content = |amount: &str| Event { identity: identity.clone(), ..event("t", amount, Vec::new()) };
+        let (first, second) = (content("1"), content("1000"));
+        let at = |key: u32, event, item| ArchivedEvent {
+            item,
+            ..archived(key.into(), event, &delivery, &mapping)
+        };
+        // Keys are hashes: either may be the smaller one.
+        let (smaller, larger) = (2 * number, 2 * number + 1);
+        let keys = if number % 2 == 0 { [smaller, larger] } else { [larger, smaller] };
+        let batch = [at(keys[0], &first, 2 * number), at(keys[1], &second, 2 * number + 1)];
+        archive.keep(&batch).await.unwrap();
+    }
+    let parts: Vec<Vec<UsageRow>> = archive.totals().await.unwrap().try_collect().await.unwrap();
+    let total = parts.concat()[0].total;
+    assert_eq!((total.amount.to_string(), total.pulses), ("24".to_owned(), 24));
+}

@@ -23,6 +23,8 @@ pub(crate) enum Server {
 pub(crate) enum Process {
     Worker(usize),
     Cron(usize),
+    /// There is one in rounds that archive, in the place of the last cron.
+    Archive,
 }
 
 /// One deed.
@@ -94,6 +96,16 @@ impl Action {
         }
     }
 
+    /// In a round that archives: what would be done to the last cron is done to the archive.
+    pub(crate) fn with_archive(self) -> Self {
+        let other = |process| if process == Process::Cron(CRONS - 1) { Process::Archive } else { process };
+        match self {
+            Self::Kill(process) => Self::Kill(other(process)),
+            Self::Pause(process, time) => Self::Pause(other(process), time),
+            action => action,
+        }
+    }
+
     /// Whether it is PostgreSQL that suffers.
     pub(crate) const fn is_of_postgres(self) -> bool {
         matches!(
@@ -111,6 +123,8 @@ impl Action {
         match self {
             Self::Kill(Process::Worker(_)) => "SIGKILL worker",
             Self::Kill(Process::Cron(_)) => "SIGKILL cron",
+            Self::Kill(Process::Archive) => "SIGKILL archive",
+            Self::Pause(Process::Archive, _) => "SIGSTOP archive",
             Self::Pause(Process::Worker(_), _) => "SIGSTOP worker",
             Self::Pause(Process::Cron(_), _) => "SIGSTOP cron",
             Self::KillServer(Server::Redis) => "SIGKILL Redis",

@@ -3,15 +3,18 @@
 use crate::{
     action::{Process, Server},
     disk::SmallDisk,
+    place::Place,
     proxy::Proxy,
 };
 use infrastructure::test_servers::{
-    ServerProcess, postgres::PostgresServer, rabbitmq::RabbitmqServer, redis::RedisServer,
+    ServerProcess, clickhouse::ClickhouseServer, kafka::KafkaServer, postgres::PostgresServer,
+    rabbitmq::RabbitmqServer, redis::RedisServer,
 };
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::ExitStatus,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -29,6 +32,10 @@ pub(crate) struct Arena {
     // After its server, which writes to it.
     pub(crate) disk: Option<SmallDisk>,
     proxies: [Proxy; 3],
+    /// Started by the first round that needs it.
+    kafka: Option<Arc<KafkaServer>>,
+    /// As above.
+    clickhouse: Option<ClickhouseServer>,
     pub(crate) folder: TempDir,
 }
 
@@ -42,7 +49,17 @@ impl Arena {
             None => PostgresServer::start(),
         };
         let proxies = [redis.port(), postgres.port(), rabbitmq.port()].map(Proxy::before);
-        Self { rabbitmq, redis, postgres, disk, proxies, folder: TempDir::new().unwrap() }
+        let folder = TempDir::new().unwrap();
+        Self { rabbitmq, redis, postgres, disk, proxies, kafka: None, clickhouse: None, folder }
+    }
+
+    /// The broker of the Kafka protocol. It keeps everything in its memory, so nobody kills it.
+    pub(crate) fn kafka(&mut self) -> &Arc<KafkaServer> {
+        self.kafka.get_or_insert_with(|| Arc::new(KafkaServer::start()))
+    }
+
+    pub(crate) fn clickhouse(&mut self) -> &ClickhouseServer {
+        self.clickhouse.get_or_insert_with(ClickhouseServer::start)
     }
 
     pub(crate) fn proxy(&self, server: Server) -> &Proxy {
@@ -77,6 +94,7 @@ pub(crate) struct Site {
     pub(crate) queue: String,
     pub(crate) dead_letters: String,
     pub(crate) ledger: Ledger,
+    pub(crate) place: Place,
     folder: PathBuf,
     direct: Vec<(&'static str, String)>,
     through_proxies: Vec<(&'static str, String)>,
@@ -84,18 +102,19 @@ pub(crate) struct Site {
 
 impl Site {
     /// With empty stores.
-    pub(crate) fn prepare(arena: &Arena, name: &str, is_json: bool) -> Self {
+    pub(crate) fn prepare(arena: &mut Arena, name: &str, place: Place) -> Self {
+        let more = place.settings(arena, name);
         arena.redis.config_set("maxmemory", "0");
         let () = arena.redis.command(&["FLUSHALL"]);
         let () = arena.redis.command(&["SCRIPT", "FLUSH"]);
-        let ledger = if is_json {
+        let ledger = if place == Place::Json {
             Ledger::Json(arena.folder.path().join(format!("{name}.books")))
         } else {
             Ledger::Postgres(arena.postgres.create_database(name))
         };
         let (queue, dead_letters) = (format!("{name}.pulses"), format!("{name}.dead"));
         let addresses = |redis: u16, postgres: u16, rabbitmq: u16| {
-            vec![
+            let mut settings = vec![
                 ("REDIS_URL", format!("redis://127.0.0.1:{redis}/")),
                 (
                     "LEDGER_URL",
@@ -112,14 +131,16 @@ impl Site {
                 ("PULSE_BATCH_SIZE", "50".to_owned()),
                 ("FLUSH_SCHEDULE", "* * * * * *".to_owned()),
                 ("LOG_LEVEL", "info".to_owned()),
-            ]
+            ];
+            settings.extend_from_slice(&more);
+            settings
         };
         let direct = addresses(arena.redis.port(), arena.postgres.port(), arena.rabbitmq.port());
         let proxy = |server| arena.proxy(server).port();
         let through_proxies =
             addresses(proxy(Server::Redis), proxy(Server::Postgres), proxy(Server::Rabbitmq));
         let folder = arena.folder.path().to_owned();
-        Self { name: name.to_owned(), queue, dead_letters, ledger, folder, direct, through_proxies }
+        Self { name: name.to_owned(), queue, dead_letters, ledger, place, folder, direct, through_proxies }
     }
 
     /// Runs the program to its end, without proxies. `Err` says how it failed, or that it did not end.
@@ -127,21 +148,9 @@ impl Site {
         App::start(&self.folder, &format!("{}.end", self.name), arguments, &self.direct).finish(arguments)
     }
 
-    /// What `app audit` finds broken. Books that it cannot judge, as those in JSON files, are not its fault.
+    /// What `app audit` finds broken.
     pub(crate) fn audit(&self) -> Result<(), String> {
-        const BROKEN: i32 = 1;
-        let start = Instant::now();
-        let mut app = App::start(&self.folder, &format!("{}.audit", self.name), &["audit"], &self.direct);
-        loop {
-            match app.ended() {
-                Some(status) if status.code() == Some(BROKEN) => {
-                    return Err(format!("app audit finds the books broken:\n{}", app.last_words()));
-                }
-                Some(_) => return Ok(()),
-                None if start.elapsed() > RUN_LIMIT => return Err("app audit does not end".to_owned()),
-                None => thread::sleep(Duration::from_millis(10)),
-            }
-        }
+        App::start(&self.folder, &format!("{}.audit", self.name), &["audit"], &self.direct).audited()
     }
 
     /// Starts a process of the program behind the proxies.
@@ -149,6 +158,7 @@ impl Site {
         let (kind, number) = match process {
             Process::Worker(number) => ("worker", number),
             Process::Cron(number) => ("cron", number),
+            Process::Archive => ("archive", 0),
         };
         let settings = [&self.through_proxies[..], more].concat();
         App::start(&self.folder, &format!("{}.{kind}{number}", self.name), &[&format!("--{kind}")], &settings)
@@ -192,6 +202,22 @@ impl App {
                 None if start.elapsed() > RUN_LIMIT => {
                     return Err(format!("app {arguments:?} does not end:\n{}", self.last_words()));
                 }
+                None => thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+
+    /// Of `app audit`: what it finds broken. Books that it cannot judge, as those in JSON files, are not its fault.
+    pub(crate) fn audited(mut self) -> Result<(), String> {
+        const BROKEN: i32 = 1;
+        let start = Instant::now();
+        loop {
+            match self.ended() {
+                Some(status) if status.code() == Some(BROKEN) => {
+                    return Err(format!("app audit finds the books broken:\n{}", self.last_words()));
+                }
+                Some(_) => return Ok(()),
+                None if start.elapsed() > RUN_LIMIT => return Err("app audit does not end".to_owned()),
                 None => thread::sleep(Duration::from_millis(10)),
             }
         }

@@ -60,6 +60,17 @@ pub(crate) fn check(arena: &Arena, site: &Site, expected: &Expected) -> Verdict 
         (0, Vec::new())
     });
     agree("messages left in the queue", u64::from(ready), 0, &mut broken);
+    let letters = dead_letters(&bodies, expected, &mut broken);
+    redis(arena, expected.pulses(), expected.pulses(), &mut broken);
+    Verdict { counted, letters, broken }
+}
+
+/// Exactly those that there must be, copies allowed: how many different ones, and with their copies.
+pub(crate) fn dead_letters(
+    bodies: &[String],
+    expected: &Expected,
+    broken: &mut Vec<String>,
+) -> (usize, usize) {
     let letters: BTreeSet<String> = bodies.iter().cloned().collect();
     for letter in expected.letters.difference(&letters).take(3) {
         broken.push(format!("dead letter lost: {letter}"));
@@ -67,11 +78,10 @@ pub(crate) fn check(arena: &Arena, site: &Site, expected: &Expected) -> Verdict 
     for letter in letters.difference(&expected.letters).take(3) {
         broken.push(format!("dead letter of a good message: {letter}"));
     }
-    redis(arena, expected.pulses(), &mut broken);
-    Verdict { counted, letters: (letters.len(), bodies.len()), broken }
+    (letters.len(), bodies.len())
 }
 
-fn agree(what: &str, found: u64, expected: u64, broken: &mut Vec<String>) {
+pub(crate) fn agree(what: &str, found: u64, expected: u64, broken: &mut Vec<String>) {
     if found != expected {
         broken.push(format!("{what}: {found}, not {expected}"));
     }
@@ -113,12 +123,12 @@ fn products(folder: &Path, expected: &Expected, broken: &mut Vec<String>) {
     agree("rows of the JSON ledger", count(found.len()), count(expected.len()), broken);
 }
 
-fn count(count: usize) -> u64 {
+pub(crate) fn count(count: usize) -> u64 {
     u64::try_from(count).unwrap()
 }
 
 /// Per shard, the generations in the books follow each other, and together they are what was published.
-fn flushes(url: &str, pulses: u64, broken: &mut Vec<String>) {
+pub(crate) fn flushes(url: &str, pulses: u64, broken: &mut Vec<String>) {
     let query = "select coalesce(sum(pulse_count), 0), coalesce(sum(used_amount) - (select sum(used_amount) from \
                  hourly_usage), 0), (select count(*) from (select 1 from flushes group by accumulator, shard having \
                  count(*) <> max(generation)) as gaps) from flushes";
@@ -136,8 +146,8 @@ fn flushes(url: &str, pulses: u64, broken: &mut Vec<String>) {
     }
 }
 
-/// Nothing is left to be flushed, and as many identities are remembered as pulses were counted.
-fn redis(arena: &Arena, pulses: u64, broken: &mut Vec<String>) {
+/// Nothing is left to be flushed, and as many identities are remembered as there must be: one for each pulse that has one.
+pub(crate) fn redis(arena: &Arena, pulses: u64, ids: u64, broken: &mut Vec<String>) {
     let keys: Vec<String> = arena.redis.command(&["KEYS", "*"]);
     let (mut identities, mut counted) = (0, 0);
     for key in keys {
@@ -149,12 +159,12 @@ fn redis(arena: &Arena, pulses: u64, broken: &mut Vec<String>) {
             _ => {}
         }
     }
-    agree("identities in Redis", identities, pulses, broken);
+    agree("identities in Redis", identities, ids, broken);
     agree("pulses counted by Redis", counted, pulses, broken);
 }
 
 /// How many messages are left, and the bodies of the dead letters; deletes both queues.
-fn queues(arena: &Arena, site: &Site) -> Result<(u32, Vec<String>), Box<dyn Error>> {
+pub(crate) fn queues(arena: &Arena, site: &Site) -> Result<(u32, Vec<String>), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let read = async {
         let connection = Connection::connect(&arena.rabbitmq.url(), ConnectionProperties::default()).await?;
@@ -168,7 +178,8 @@ fn queues(arena: &Arena, site: &Site) -> Result<(u32, Vec<String>), Box<dyn Erro
             letter.delivery.acker.ack(BasicAckOptions::default()).await?;
             bodies.push(String::from_utf8_lossy(&letter.delivery.data).into_owned());
         }
-        for queue in [&site.queue, &site.dead_letters] {
+        let archive = format!("{}.archive", site.queue);
+        for queue in [&site.queue, &site.dead_letters, &archive] {
             channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await?;
         }
         Ok((ready, bodies))

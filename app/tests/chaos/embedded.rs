@@ -183,6 +183,9 @@ pub(crate) fn play(folder: &Path, drawn_from: (u64, u32), rules: &Rules, tally: 
     for arguments in [&["--standalone", "--until-idle", "300ms"][..], &["flush"]] {
         broken.extend(site.run("end", arguments).err());
     }
+    if rules.audit {
+        broken.extend(site.start("audit", &["audit"], &[]).audited().err());
+    }
     let verdict = check(&site, &plan, broken);
     if verdict.broken.is_empty() {
         let _ = fs::remove_dir_all(&site.folder);

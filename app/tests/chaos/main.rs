@@ -11,10 +11,13 @@
 )]
 
 mod action;
+mod archived;
 mod arena;
 mod books;
 mod disk;
 mod embedded;
+mod logs;
+mod place;
 mod plan;
 mod points;
 mod proxy;
@@ -26,9 +29,10 @@ mod totals_table;
 
 use arena::Arena;
 use clap::Parser;
+use place::Place;
 use points::Coverage;
 use rand::RngExt;
-use round::{Place, Report, Rules};
+use round::{Report, Rules};
 use std::{
     process::ExitCode,
     time::{Duration, Instant},
@@ -41,13 +45,14 @@ const SEEDS: [u64; 2] = [1, 2];
 const COVERED_FROM: u64 = 800;
 /// Within so many rounds a broken rule must be caught.
 const MUTATION_ROUNDS: u32 = 50;
-const MUTATIONS: [&str; 6] = [
+const MUTATIONS: [&str; 7] = [
     "ack-first",
     "no-dedupe",
     "rename",
     "delete-before-commit",
     "no-generation-check",
     "dead-letter-unconfirmed",
+    "drop-pulse",
 ];
 
 #[derive(Parser)]

@@ -29,6 +29,16 @@ pub(crate) struct Message {
     /// The AMQP message id, where the pulses have none of their own.
     pub(crate) id: Option<String>,
     pub(crate) body: String,
+    pub(crate) items: Vec<Item>,
+}
+
+/// What an item of a message is where its place in a log is all that identifies it.
+#[derive(Clone, Debug)]
+pub(crate) enum Item {
+    /// It adds to an hourly total.
+    Pulse([String; 4], u128),
+    /// It is refused, with these bytes.
+    Bad(String),
 }
 
 /// What is published in a round, and what must come of it.
@@ -43,9 +53,33 @@ pub(crate) struct Expected {
     sums: BTreeMap<[String; 4], (u128, u64)>,
     /// The bodies of the dead letters, each different from all others.
     pub(crate) letters: BTreeSet<String>,
+    /// The bytes of every event that an archive keeps, and how often.
+    pub(crate) archived: BTreeMap<String, u64>,
 }
 
 impl Expected {
+    /// Of a log that holds these messages of a plan: each item as often as it is there.
+    pub(crate) fn of_log(plan: &Plan, bodies: &[String]) -> Result<Self, String> {
+        let known: BTreeMap<&str, &[Item]> =
+            plan.messages.iter().map(|message| (message.body.as_str(), &message.items[..])).collect();
+        let mut expected = Self::default();
+        for body in bodies {
+            let items = known.get(body.as_str()).ok_or_else(|| format!("nobody has sent {body}"))?;
+            for item in *items {
+                match item {
+                    Item::Pulse(key, nanos) => expected.add(key.clone(), *nanos),
+                    Item::Bad(text) => drop(expected.letters.insert(text.clone())),
+                }
+            }
+        }
+        Ok(expected)
+    }
+
+    fn add(&mut self, key: [String; 4], nanos: u128) {
+        let sum = self.sums.entry(key).or_default();
+        *sum = (sum.0 + nanos, sum.1 + 1);
+    }
+
     /// As the ledger shows them.
     pub(crate) fn totals(&self) -> Totals {
         self.sums.iter().map(|(key, (nanos, pulses))| (key.clone(), (decimal(*nanos), *pulses))).collect()
@@ -75,6 +109,12 @@ fn decimal(nanos: u128) -> String {
     if rest == 0 { units.to_string() } else { format!("{units}.{rest:09}").trim_end_matches('0').to_owned() }
 }
 
+/// What a 1 before the first digit of an amount adds to it.
+fn leading_one(nanos: u128) -> u128 {
+    let digits = (nanos / NANOS).to_string().len();
+    10_u128.pow(u32::try_from(digits).unwrap()) * NANOS
+}
+
 /// How the items of a message stand in it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shape {
@@ -91,6 +131,8 @@ struct Maker {
     expected: Expected,
     /// Pulses with an id of their own, which may come again in any message.
     pulses: Vec<String>,
+    /// Every item that is a pulse, whatever its id.
+    texts: BTreeMap<String, ([String; 4], u128)>,
 }
 
 impl Plan {
@@ -112,6 +154,7 @@ impl Plan {
             made: 0,
             expected: Expected::default(),
             pulses: Vec::new(),
+            texts: BTreeMap::new(),
         };
         let mut messages: Vec<Message> = Vec::with_capacity(count);
         for _ in 0..count {
@@ -133,7 +176,7 @@ impl Maker {
             let pulses: Vec<String> = (0..self.random.random_range(1..12)).map(|_| self.good()).collect();
             // One in an array by itself would do as well.
             let body = if pulses.len() == 1 { pulses.concat() } else { format!("[{}]", pulses.join(",")) };
-            return Message { id: None, body };
+            return Message { id: None, body, items: self.items(&pulses) };
         }
         let shape = match self.random.random_range(0..10) {
             0..5 => Shape::Single,
@@ -142,7 +185,7 @@ impl Maker {
         };
         if self.random.random_ratio(1, 15) {
             let body = self.unreadable();
-            return Message { id: None, body };
+            return Message { id: None, items: vec![Item::Bad(body.clone())], body };
         }
         let count = if shape == Shape::Single { 1 } else { self.random.random_range(2..25) };
         // The place in a message is only an identity where all of its items have none of their own.
@@ -165,12 +208,25 @@ impl Maker {
             items.push(item);
         }
         let id = (!own_ids).then(|| self.name("m"));
+        if shape == Shape::Single {
+            items.truncate(1);
+        }
+        let verdicts = self.items(&items);
         let body = match shape {
             Shape::Single => items.remove(0),
             Shape::Array => format!("[{}]", items.join(",")),
             Shape::Lines => items.join("\n"),
         };
-        Message { id, body }
+        Message { id, body, items: verdicts }
+    }
+
+    /// Each of the texts by itself.
+    fn items(&self, texts: &[String]) -> Vec<Item> {
+        let item = |text: &String| match self.texts.get(text) {
+            Some((key, nanos)) => Item::Pulse(key.clone(), *nanos),
+            None => Item::Bad(text.clone()),
+        };
+        texts.iter().map(item).collect()
     }
 
     /// A name that nothing else has.
@@ -192,8 +248,9 @@ impl Maker {
     fn pulse(&mut self, own_id: bool) -> String {
         let nanos = self.amount();
         let (key, text) = self.text(nanos, own_id);
-        let sum = self.expected.sums.entry(key).or_default();
-        *sum = (sum.0 + nanos, sum.1 + 1);
+        self.expected.add(key.clone(), nanos);
+        *self.expected.archived.entry(text.clone()).or_default() += 1;
+        self.texts.insert(text.clone(), (key, nanos));
         if own_id {
             self.pulses.push(text.clone());
         }
@@ -208,6 +265,9 @@ impl Maker {
         // A copy alone in another message could come first, were it kept.
         self.pulses.pop();
         self.expected.letters.insert(second.clone());
+        *self.expected.archived.entry(second.clone()).or_default() += 1;
+        let (key, nanos) = self.texts[&first].clone();
+        self.texts.insert(second.clone(), (key, nanos + leading_one(nanos)));
         (first, second)
     }
 

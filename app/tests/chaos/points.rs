@@ -41,6 +41,19 @@ const CRON: [Point; 13] = [
     // Only of the JSON ledger.
     ("state_file_written", 3),
 ];
+/// Of the archive.
+const ARCHIVE: [Point; 7] = [
+    ("decode_done", 60),
+    ("dead_letter_before", 2),
+    ("dead_letter_after_publish", 2),
+    ("dead_letter_after_confirm", 2),
+    ("ack_before", 8),
+    ("ack_mid", 8),
+    ("ack_after", 8),
+];
+/// Of a worker that reads a log.
+const OF_LOG: [Point; 4] =
+    [("offset_commit", 2), ("apply_sent_no_reply", 20), ("apply_after", 20), ("decode_done", 60)];
 /// Of the service on the embedded file, and of `app ingest`.
 const EMBEDDED: [Point; 20] = [
     ("decode_done", 60),
@@ -65,10 +78,8 @@ const EMBEDDED: [Point; 20] = [
     ("delete_after", 3),
 ];
 /// Where no process of a round comes by, and what kills there instead.
-pub(crate) const ELSEWHERE: [(&str, &str); 2] = [
-    ("bucket_drop", "only after the dedupe window of an hour: a test of app/tests/embedded dies there"),
-    ("offset_commit", "only of a log: a test of app/tests/servers dies there, with Kafka"),
-];
+pub(crate) const ELSEWHERE: [(&str, &str); 1] =
+    [("bucket_drop", "only after the dedupe window of an hour: a test of app/tests/embedded dies there")];
 
 /// Arms each start of a process: the n-th start of one is always armed alike.
 pub(crate) struct Points {
@@ -84,16 +95,19 @@ impl Points {
     }
 
     /// The settings of the next start of a process: four of five die at some point, if they come by often enough.
-    pub(crate) fn arm(&mut self, process: Process) -> Vec<(&'static str, String)> {
+    pub(crate) fn arm(&mut self, process: Process, is_log: bool) -> Vec<(&'static str, String)> {
         let number = match process {
             Process::Worker(number) => number,
             Process::Cron(number) => 100 + number,
+            Process::Archive => 200,
         };
         let number = u64::try_from(number).unwrap();
         let points: &[Point] = match process {
             Process::Worker(_) if !self.draws.contains_key(&number) => &FIRST_WORKER,
+            Process::Worker(_) if is_log => &OF_LOG,
             Process::Worker(_) => &WORKER,
             Process::Cron(_) => &CRON,
+            Process::Archive => &ARCHIVE,
         };
         self.arm_with(number, points)
     }
@@ -128,7 +142,7 @@ pub(crate) struct Coverage(BTreeMap<&'static str, u64>);
 impl Coverage {
     pub(crate) fn read(log: &Path) -> Self {
         let text = fs::read_to_string(log).unwrap_or_default();
-        let all = WORKER.iter().chain(&FIRST_WORKER).chain(&CRON);
+        let all = WORKER.iter().chain(&FIRST_WORKER).chain(&CRON).chain(&OF_LOG[..1]);
         let deaths = |name| u64::try_from(text.lines().filter(|line| *line == name).count()).unwrap();
         Self(all.map(|(name, _)| (*name, deaths(*name))).collect())
     }

@@ -2,9 +2,12 @@
 
 use crate::{
     action::{Action, CRONS, Process, Server, WORKERS},
+    archived,
     arena::{App, Arena, Ledger, Site},
     books::{self, Verdict},
-    plan::Plan,
+    logs,
+    place::Place,
+    plan::{Message, Plan},
     points::Points,
     publisher,
     tally::Tally,
@@ -91,33 +94,12 @@ struct Round<'a> {
     tally: &'a mut Tally,
     workers: Vec<App>,
     crons: Vec<App>,
+    archive: Option<App>,
     points: Points,
     /// When the first message was confirmed.
     published: Arc<OnceLock<Instant>>,
     undo: Vec<(Instant, Undo)>,
     broken: Vec<String>,
-}
-
-/// Where a round counts and keeps its books.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// Redis and PostgreSQL.
-    Servers,
-    /// Redis and a folder of JSON files.
-    Json,
-    /// The embedded file.
-    File,
-}
-
-impl Place {
-    /// Of four rounds two are on servers alone. Short runs of different seeds have some of each.
-    pub(crate) fn of((seed, round): (u64, u32)) -> Self {
-        match (seed + u64::from(round)) % 4 {
-            2 => Self::Json,
-            3 => Self::File,
-            _ => Self::Servers,
-        }
-    }
 }
 
 /// Far from each other, so that the rounds of one seed are not those of the next.
@@ -131,11 +113,10 @@ pub(crate) fn play(arena: &mut Arena, drawn_from: (u64, u32), rules: &Rules, tal
     let start = Instant::now();
     let name = &format!("r{}", PLAYED.fetch_add(1, Ordering::Relaxed));
     let seed = seed_of(drawn_from);
-    let is_json = Place::of(drawn_from) == Place::Json;
-    let site = Site::prepare(arena, name, is_json);
+    let place = Place::of(drawn_from);
+    let site = Site::prepare(arena, name, place);
     let plan = Plan::new(seed, "x", MESSAGES);
     let actions = Action::draw(seed, rules.length);
-    let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", arena.proxy(Server::Rabbitmq).port());
     let mut round = Round {
         arena,
         site: &site,
@@ -143,21 +124,23 @@ pub(crate) fn play(arena: &mut Arena, drawn_from: (u64, u32), rules: &Rules, tal
         tally,
         workers: Vec::new(),
         crons: Vec::new(),
+        archive: None,
         points: Points::new(seed, &rules.crash_log),
         published: Arc::default(),
         undo: Vec::new(),
         broken: Vec::new(),
     };
+    if place == Place::Archive {
+        // What is published before both queues are bound is not in both.
+        round.drain();
+    }
+    let archives = usize::from(place == Place::Archive);
     round.workers = (0..WORKERS).map(|number| round.started(Process::Worker(number))).collect();
-    round.crons = (0..CRONS).map(|number| round.started(Process::Cron(number))).collect();
+    round.crons = (0..CRONS - archives).map(|number| round.started(Process::Cron(number))).collect();
+    round.archive = (archives > 0).then(|| round.started(Process::Archive));
     let share = plan.messages.len().div_ceil(PUBLISHERS);
-    let publishers: Vec<_> = plan
-        .messages
-        .chunks(share)
-        .map(|messages| {
-            publisher::start(url.clone(), site.queue.clone(), messages.to_vec(), Arc::clone(&round.published))
-        })
-        .collect();
+    let publishers: Vec<_> =
+        plan.messages.chunks(share).map(|messages| round.publisher(messages.to_vec())).collect();
     round.harm(&actions);
     round.heal();
     let limit = Instant::now() + PUBLISH_LIMIT;
@@ -173,19 +156,19 @@ pub(crate) fn play(arena: &mut Arena, drawn_from: (u64, u32), rules: &Rules, tal
     let broken = round.broken;
     let sent_again = publishers.into_iter().filter(thread::JoinHandle::is_finished);
     let sent_again = sent_again.map(|publisher| publisher.join().unwrap()).sum();
-    let mut verdict = books::check(arena, &site, &plan.expected);
+    let mut verdict = match place {
+        Place::Stream | Place::Kafka => logs::check(arena, &site, &plan),
+        _ => books::check(arena, &site, &plan.expected),
+    };
+    if place == Place::Archive {
+        archived::check(arena, &site, &plan.expected, &mut verdict.broken);
+    }
     verdict.broken.splice(0..0, broken);
     audit(&site, rules, &mut verdict);
     if verdict.broken.is_empty() {
         drop_database(arena, name);
     }
-    Report {
-        place: if is_json { "json" } else { "servers" },
-        published: plan.messages.len(),
-        sent_again,
-        verdict,
-        took: start.elapsed(),
-    }
+    Report { place: place.name(), published: plan.messages.len(), sent_again, verdict, took: start.elapsed() }
 }
 
 /// The program's own opinion, where it has one.
@@ -204,7 +187,7 @@ fn drop_database(arena: &Arena, name: &str) {
 
 impl Round<'_> {
     fn started(&mut self, process: Process) -> App {
-        let mut settings = self.points.arm(process);
+        let mut settings = self.points.arm(process, self.site.place.is_log());
         settings.extend(self.rules.mutation.map(|name| ("PULSE_MUTATION", name.to_owned())));
         self.site.start(process, &settings)
     }
@@ -213,7 +196,19 @@ impl Round<'_> {
         match process {
             Process::Worker(number) => &mut self.workers[number],
             Process::Cron(number) => &mut self.crons[number],
+            Process::Archive => self.archive.as_mut().unwrap(),
         }
+    }
+
+    fn publisher(&mut self, messages: Vec<Message>) -> thread::JoinHandle<u32> {
+        if self.site.place == Place::Kafka {
+            return publisher::start_kafka(Arc::clone(self.arena.kafka()), self.site.queue.clone(), messages);
+        }
+        let port = self.arena.proxy(Server::Rabbitmq).port();
+        let exchange = if self.archive.is_some() { self.site.name.clone() } else { String::new() };
+        let (url, to) =
+            (format!("amqp://guest:guest@127.0.0.1:{port}/%2f"), (exchange, self.site.queue.clone()));
+        publisher::start(url, to, messages, Arc::clone(&self.published))
     }
 
     fn harm(&mut self, actions: &[(Duration, Action)]) {
@@ -230,6 +225,7 @@ impl Round<'_> {
     }
 
     fn act(&mut self, action: Action) {
+        let action = if self.archive.is_some() { action.with_archive() } else { action };
         if action.is_of_postgres() && matches!(self.site.ledger, Ledger::Json(_)) {
             return;
         }
@@ -327,7 +323,9 @@ impl Round<'_> {
     /// Starts those again that died at a crash point; one that gave up by itself is a fault of the program.
     fn watch(&mut self) {
         let workers = (0..WORKERS).map(Process::Worker);
-        for process in workers.chain((0..CRONS).map(Process::Cron)) {
+        let others =
+            (0..self.crons.len()).map(Process::Cron).chain(self.archive.iter().map(|_| Process::Archive));
+        for process in workers.chain(others).collect::<Vec<_>>() {
             let Some(status) = self.app(process).ended() else { continue };
             if status.signal() == Some(SIGABRT) {
                 self.tally.done("crash point");
@@ -349,8 +347,21 @@ impl Round<'_> {
             drop(app);
             self.tally.done("SIGKILL cron");
         }
-        for arguments in [&["--worker", "--until-idle", "700ms"][..], &["flush"]] {
-            if let Err(fault) = self.site.run(arguments) {
+        if self.archive.take().is_some() {
+            self.tally.done("SIGKILL archive");
+        }
+        self.drain();
+    }
+
+    /// Takes everything that waits, without proxies, and flushes it.
+    fn drain(&mut self) {
+        let idle = self.site.place.idle();
+        let mut ends = vec![vec!["--worker", "--until-idle", idle], vec!["flush"]];
+        if self.site.place == Place::Archive {
+            ends.push(vec!["--archive", "--until-idle", idle]);
+        }
+        for arguments in ends {
+            if let Err(fault) = self.site.run(&arguments) {
                 self.broken.push(fault);
             }
         }

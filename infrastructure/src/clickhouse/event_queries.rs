@@ -18,7 +18,7 @@ SELECT tenant, product_sku, CAST(use_unity, 'String') AS unit,
         3600000000000)) AS hour,
     toString(sum(amount)) AS total, count() AS pulses
 FROM (
-    SELECT * FROM archive WHERE amount > 0 ORDER BY received_at
+    SELECT * FROM archive WHERE amount > 0 ORDER BY received_at, item
     LIMIT 1 BY tenant, identity_kind, if(identity = '', toString(event_key), identity)
 )
 GROUP BY tenant, product_sku, unit, hour ORDER BY tenant, product_sku, unit, hour";

@@ -69,16 +69,25 @@ impl ClickhouseServer {
     /// Where the query fails.
     #[expect(clippy::must_use_candidate, reason = "some queries are made for their effect")]
     pub fn query(&self, query: &str) -> String {
-        let (head, body) = self.ask(query).expect("the server answers");
+        self.query_in("pulse", query)
+    }
+
+    /// As [`Self::query`], in another database.
+    ///
+    /// # Panics
+    /// Where the query fails.
+    #[must_use]
+    pub fn query_in(&self, database: &str, query: &str) -> String {
+        let (head, body) = self.ask(database, query).expect("the server answers");
         assert!(head.starts_with("HTTP/1.1 200"), "{query}: {body}");
         body.trim_end_matches('\n').to_owned()
     }
 
-    fn ask(&self, query: &str) -> std::io::Result<(String, String)> {
+    fn ask(&self, database: &str, query: &str) -> std::io::Result<(String, String)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         write!(
             stream,
-            "POST /?database=pulse HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{query}",
+            "POST /?database={database} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{query}",
             query.len()
         )?;
         let mut answer = String::new();

@@ -124,10 +124,19 @@ impl KafkaServer {
     /// Where the broker does not answer.
     #[must_use]
     pub fn messages(&self, topic: &str) -> Vec<KafkaMessage> {
+        self.messages_of(topic, 0)
+    }
+
+    /// As [`Self::messages`], of one of several partitions.
+    ///
+    /// # Panics
+    /// As there.
+    #[must_use]
+    pub fn messages_of(&self, topic: &str, partition: u16) -> Vec<KafkaMessage> {
         let consumer: BaseConsumer =
             self.client().set("group.id", "reader").create().expect("valid settings");
         let mut start = TopicPartitionList::new();
-        start.add_partition_offset(topic, 0, Offset::Beginning).expect("a valid offset");
+        start.add_partition_offset(topic, i32::from(partition), Offset::Beginning).expect("a valid offset");
         consumer.assign(&start).expect("a valid assignment");
         let next = || consumer.poll(Duration::from_secs(2)).map(|message| read(&message.expect("no error")));
         std::iter::from_fn(next).collect()
