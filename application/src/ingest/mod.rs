@@ -342,7 +342,8 @@ impl<E: Effect> Engine<E> {
     /// Ends when nothing was received for the idle time, nothing is unsettled and no source holds anything for later; never
     /// where no idle time is set.
     ///
-    /// A source that is away, or has not answered yet, is not idle: what it holds was not asked for yet.
+    /// A source that is away, or has not answered yet, is not idle: what it holds was not asked for yet. Neither is one whose
+    /// first message waits for the store of the counts.
     async fn idle(&self, routes: &[RunningRoute]) -> Result<(), IngestError> {
         let Some(idle) = self.limits.until_idle else {
             return std::future::pending().await;
@@ -351,7 +352,7 @@ impl<E: Effect> Engine<E> {
         loop {
             let quiet_since = self.tally.last_received();
             sleep_until(quiet_since + idle).await;
-            if routes.iter().any(|route| route.dependency.is_away()) {
+            if self.sink.is_away() || routes.iter().any(|route| route.dependency.is_away()) {
                 self.tally.received(0);
             } else if self.tally.last_received() == quiet_since {
                 if unsettled(routes) > 0 {
