@@ -15,6 +15,7 @@ use anyhow::Context;
 use application::{
     decode::{Decoder, Format},
     ingest::{AppliedPulse, IngestPulses, Limits, Route, Tally},
+    open_log::CountedAndSettled,
     ports::{Inbox, LogPositions, PulseSource},
     retry::Dependency,
 };
@@ -297,7 +298,11 @@ impl fmt::Display for Source {
 impl Source {
     fn route(&self, decoder: Decoder, backends: &Backends) -> anyhow::Result<Route> {
         match self {
-            Self::Rabbitmq(broker) => Ok(rabbitmq_route(broker, decoder, Arc::clone(&backends.positions))),
+            Self::Rabbitmq(broker) => {
+                let (positions, accounts) = (Arc::clone(&backends.positions), Arc::clone(&backends.accounts));
+                let positions = Arc::new(CountedAndSettled { positions, accounts });
+                Ok(rabbitmq_route(broker, decoder, positions))
+            }
             Self::Kafka(kafka) => kafka_route(kafka, decoder, Arc::clone(&backends.positions)),
             // Its events are of one shape, whatever the brokers bring.
             Self::Inbox(reading) => {

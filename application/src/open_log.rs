@@ -7,9 +7,10 @@
 //! The source is told where a log begins before anything of it is delivered. So a log that was counted and that the source
 //! knows nothing of is not what it was, and what a new log has lost before it was first read is no loss later on.
 
-use crate::ports::{LogPositions, LogReading, PortError};
+use crate::ports::{LogAccounts, LogPositions, LogReading, PortError};
 use async_trait::async_trait;
 use domain::{LogName, LogPosition};
+use std::sync::Arc;
 
 /// What the source says of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +113,29 @@ pub struct SourceDecides;
 impl LogPositions for SourceDecides {
     async fn positions(&self, _: &LogName) -> Result<Vec<LogPosition>, PortError> {
         Ok(Vec::new())
+    }
+}
+
+/// How far each shard has counted a log, and with them how far it is settled: for a source that remembers nothing itself,
+/// and begins at the smallest of these.
+///
+/// What every shard has gone past may hold something that was refused, and whose letter is not there yet.
+pub struct CountedAndSettled {
+    /// Those of the shards.
+    pub positions: Arc<dyn LogPositions>,
+    /// What is settled.
+    pub accounts: Arc<dyn LogAccounts>,
+}
+
+#[async_trait]
+impl LogPositions for CountedAndSettled {
+    async fn positions(&self, log: &LogName) -> Result<Vec<LogPosition>, PortError> {
+        let mut positions = self.positions.positions(log).await?;
+        let balances = self.accounts.balances().await?;
+        // Where nothing is settled yet, a source begins at the beginning anyway.
+        let settled = balances.iter().find(|balance| balance.log == *log && balance.account.next > 0);
+        positions.extend(settled.map(|balance| LogPosition::before(balance.account.next)));
+        Ok(positions)
     }
 }
 

@@ -297,8 +297,8 @@ impl Round<'_> {
             Undo::ResumeRedis => self.arena.redis.resume(),
             Undo::CutSpoiled(server) => self.arena.proxy(server).cut_spoiled(),
             Undo::EmptyRedis => {
-                // A paused one would not answer.
-                self.undo_all(|undo| matches!(undo, Undo::ResumeRedis));
+                // A paused one would not answer, and who resumes it may have its turn after this.
+                self.arena.redis.resume();
                 self.arena.redis.config_set("maxmemory", "0");
             }
             Undo::MakeRoom => {

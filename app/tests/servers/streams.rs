@@ -172,3 +172,32 @@ fn a_stream_that_was_made_anew_stops_the_worker_and_nothing_of_it_is_counted() {
     system.run(&["flush"]);
     assert_equal(&system.ledger(), &before);
 }
+
+/// A shard's place says nothing of what was refused before it.
+#[cfg(feature = "failpoints")]
+#[test]
+fn what_was_refused_is_not_lost_where_every_shard_has_gone_past_it() {
+    let system = system();
+    // Few enough that each of them gets something of what follows.
+    fs::write(system.path(".env"), "RABBITMQ_QUEUE_TYPE=stream\nPULSE_DEDUPE=offset\nPULSE_SHARDS=2\n")
+        .unwrap();
+    system.run(&["--worker", "--until-idle", "1s"]);
+    let (good, expected) = messages(600);
+    system.publish(&good[..300]);
+    drain(&system);
+    let bad = |number: u32| (None, format!("{number} is not json").into_bytes());
+    system.publish(&[&[bad(0)], &good[300..], &[bad(1)]].concat());
+    // Its letters are on their way for ever.
+    let stuck = [("FAILPOINTS", "dead_letter_before=sleep(600000)")];
+    let mut worker = system.spawn("stuck", &["--worker"], &stuck);
+    let counted = || {
+        let metas: Vec<String> = system.redis.command(&["KEYS", "pulse:{*}:meta"]);
+        let counted = |key: &String| system.redis.command::<u64>(&["HGET", key, "counted"]);
+        metas.iter().map(counted).sum::<u64>()
+    };
+    wait_until("everything else is counted", LIMIT, || counted() == pulses(&expected));
+    worker.process.kill();
+    assert_equal(&drain(&system), &expected);
+    let letters: Vec<Vec<u8>> = system.dead_letters().into_iter().map(|letter| letter.body).collect();
+    assert_eq!(letters, [bad(0).1, bad(1).1]);
+}

@@ -168,7 +168,12 @@ impl PulseSource for RabbitmqStreamSource {
         received
     }
 
-    /// Leaves the mark that the stream was settled, once; how far, the shards know.
+    /// The store of the counts remembers for it how far that is.
+    fn resumes_where_settled(&self) -> bool {
+        true
+    }
+
+    /// Leaves the mark that the stream was settled, once; how far, the store of the counts knows.
     async fn settle(&self, watermark: Watermark) -> Result<(), PortError> {
         let settler = self.settler().filter(|settler| settler.partition == watermark.partition);
         let Some(settler) = settler else { return Ok(()) };
