@@ -26,10 +26,17 @@ impl LogAccounts for RedisAccumulator {
 
 impl RedisAccumulator {
     async fn open_account(&self, log: &LogName, from: u64) -> Result<u64, Fault> {
-        let mut calls = redis::pipe();
-        calls.cmd("HSETNX").arg(keys::accounts()).arg(log.as_str()).arg(format!("{from} 0 0")).ignore();
-        calls.cmd("HGET").arg(keys::accounts()).arg(log.as_str());
-        let (account,): (String,) = self.link.query_all(&calls).await?;
+        let mut ask = redis::cmd("HGET");
+        ask.arg(keys::accounts()).arg(log.as_str());
+        let account: Option<String> = self.link.query(&ask).await?;
+        if let Some(account) = account {
+            return Ok(parse(&account)?.next);
+        }
+        let mut open = redis::cmd("HSETNX");
+        open.arg(keys::accounts()).arg(log.as_str()).arg(format!("{from} 0 0"));
+        self.link.query::<()>(&open).await?;
+        // Another may have been the first.
+        let account: String = self.link.query(&ask).await?;
         Ok(parse(&account)?.next)
     }
 

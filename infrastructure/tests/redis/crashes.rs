@@ -1,8 +1,10 @@
 //! Redis killed, paused, full, wiped, rolled back.
 
 use super::{ACCUMULATOR, START, batch, birth, opened, pulse, rows, settings};
-use application::ports::{AccumulatorShards, GenerationStore, Outcome, PulseSink};
-use domain::{Shard, UsageTotals};
+use application::ports::{
+    AccumulatorShards, GenerationStore, LogAccounts, LogStep, Outcome, PulseSink, SuspectId, Suspects,
+};
+use domain::{LogName, Shard, UsageTotals};
 use infrastructure::{redis::RedisAccumulator, test_servers::redis::RedisServer};
 use std::{
     fs,
@@ -257,6 +259,8 @@ async fn a_full_redis_can_still_be_emptied() {
     let store = opened(&server, 1).await;
     let mut expected = UsageTotals::default();
     let mut number = 0;
+    let log = |partition: &str| LogName::of(&["kafka", "cluster", "topic", partition]).unwrap();
+    assert_eq!(store.open(&log("0"), 7).await.unwrap(), 7);
     server.config_set("maxmemory", "4mb");
     let error = loop {
         number += 1;
@@ -276,6 +280,15 @@ async fn a_full_redis_can_still_be_emptied() {
     let after = batch(0, number + 1, vec![pulse(Some("after".into()), "s", "1")]);
     let error = store.apply(&after).await.unwrap_err();
     assert!(error.is_transient(), "{error}");
+    assert_eq!(store.open(&log("0"), 9).await.unwrap(), 7, "what is there is found");
+    let step = LogStep { from: 7, to: 8, received: 1, refused: 0 };
+    for error in [
+        store.open(&log("1"), 7).await.unwrap_err(),
+        store.settle(&log("0"), step).await.unwrap_err(),
+        store.take(SuspectId([1; 16]), 3).await.unwrap_err(),
+    ] {
+        assert!(error.is_transient(), "{error}");
+    }
     store.seal(Shard(0), 1, START).await.unwrap();
     let sealed = store.sealed(Shard(0), 1).await.unwrap().unwrap();
     assert_eq!(sealed.total, expected.sum());
