@@ -22,6 +22,7 @@ pub mod overview;
 pub mod populate;
 pub mod ports;
 pub mod query_usage;
+pub mod recover;
 pub mod report_usage;
 pub mod retry;
 pub mod trace;

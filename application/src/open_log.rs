@@ -49,8 +49,8 @@ pub enum LogFault {
     /// Counts are gone, or the source was moved ahead.
     #[error(
         "log {log} is settled up to offset {settled}, and shard {shard} has counted it only up to {counted}: the storage \
-         of the counts was lost or rolled back, or somebody moved the offset ahead; restore the storage, or move the \
-         group back to offset {}", counted.offset
+         of the counts was lost or rolled back, or somebody moved the offset ahead; restore the storage, or see \
+         `app recover`, which moves the group back"
     )]
     Unproven {
         /// The log.

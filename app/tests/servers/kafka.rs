@@ -2,7 +2,7 @@
 
 use crate::{
     archive::{body, good_below, is_broken, purchase_sums},
-    system::{App, System, assert_equal, totals_of, wait_until},
+    system::{App, System, Totals, assert_equal, totals_of, wait_until},
 };
 use infrastructure::test_servers::{
     clickhouse::ClickhouseServer,
@@ -14,9 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-const TOPIC: &str = "pulses";
+pub(crate) const TOPIC: &str = "pulses";
 const DEAD: &str = "pulses.dead";
-const PARTITIONS: u16 = 12;
+pub(crate) const PARTITIONS: u16 = 12;
 const HOUR: &str = "2026-01-10T12:00:00Z";
 const LIMIT: Duration = Duration::from_mins(3);
 
@@ -28,14 +28,14 @@ fn pulses() -> u64 {
     std::env::var("PULSE_TEST_MESSAGES").map_or(100_000, |text| text.parse().unwrap())
 }
 
-fn broker() -> KafkaServer {
+pub(crate) fn broker() -> KafkaServer {
     let kafka = KafkaServer::start();
     kafka.create_topic(TOPIC, PARTITIONS);
     kafka.create_topic(DEAD, 1);
     kafka
 }
 
-fn settings<'a>(brokers: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+pub(crate) fn settings<'a>(brokers: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let mut settings = vec![
         ("PULSE_SOURCES", "kafka"),
         ("PULSE_DEDUPE", "offset"),
@@ -53,6 +53,24 @@ fn pulse(number: u64) -> (String, u64) {
         r#"{{"tenant":"tenant-{tenant}","product_sku":"s","used_amount":{amount},"use_unity":"KB","occurred_at":"{HOUR}"}}"#
     );
     (body, amount)
+}
+
+/// Publishes pulses, a message each.
+pub(crate) fn put(kafka: &KafkaServer, numbers: std::ops::Range<u64>) {
+    kafka.produce(TOPIC, PARTITIONS, numbers.map(|number| pulse(number).0.into_bytes()));
+}
+
+/// What these pulses come to.
+pub(crate) fn expected(numbers: std::ops::Range<u64>) -> Totals {
+    let mut sums = BTreeMap::<String, (u64, u64)>::new();
+    for number in numbers {
+        let (sum, count) = sums.entry(format!("tenant-{}", number % 23)).or_default();
+        (*sum, *count) = (*sum + pulse(number).1, *count + 1);
+    }
+    let total = |(tenant, (sum, count)): (String, (u64, u64))| {
+        ([tenant, "s".to_owned(), "KB".to_owned(), HOUR.to_owned()], (sum.to_string(), count))
+    };
+    sums.into_iter().map(total).collect()
 }
 
 #[test]

@@ -6,4 +6,5 @@ pub mod inbox;
 pub mod ledger;
 pub mod letters;
 pub mod queries;
+pub mod recovery;
 pub mod source;

@@ -13,6 +13,7 @@ mod identities;
 mod inbox;
 mod intake;
 mod ledger;
+mod recovery;
 mod source;
 
 pub use accumulator::{
@@ -38,6 +39,9 @@ pub use ledger::{
     ShardRegistry, ShardStatus, UsageFilter, UsageLedger, UsageQueries, UsageReader, UsageRow, UsageRows,
     UsageSnapshot, WindowSum,
 };
+pub use recovery::{
+    FoundAt, LogSource, Recovery, RecoveryBooks, Remake, ShardHistory, ShardRecovery, ShardStorage,
+};
 pub use source::{Delivery, Envelope, LogReading, PartitionId, PulseSource, Received, Watermark};
 
 #[cfg(any(test, feature = "test-support"))]
@@ -52,5 +56,6 @@ pub use {
     inbox::MockInbox,
     intake::MockPulseIntake,
     ledger::{MockShardRegistry, MockUsageQueries, MockUsageReader},
+    recovery::MockLogSource,
     source::MockPulseSource,
 };

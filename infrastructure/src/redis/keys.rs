@@ -35,6 +35,11 @@ pub(super) fn identities(shard: Shard, bucket: u64) -> String {
     format!("pulse:{{{shard}}}:ids:{bucket}")
 }
 
+/// What the keys of a shard match.
+pub(super) fn of_shard(shard: Shard) -> String {
+    format!("pulse:{{{shard}}}:*")
+}
+
 /// What the keys of all shards match.
 pub(super) const OF_ALL_SHARDS: &str = "pulse:{*}:*";
 

@@ -38,6 +38,22 @@ pub(super) static DELETE: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
+/// See [`SEAL`]: a shard may have to be brought back before anything can be flushed.
+pub(super) static RESTORE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        "#!lua flags=allow-oom\n",
+        include_str!("scripts/guard.lua"),
+        include_str!("scripts/restore.lua")
+    ))
+});
+/// See [`RESTORE`].
+pub(super) static SWEEP: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        "#!lua flags=allow-oom\n",
+        include_str!("scripts/guard.lua"),
+        include_str!("scripts/sweep.lua")
+    ))
+});
 /// Changes nothing.
 pub(super) static CUT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(

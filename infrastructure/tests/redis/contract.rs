@@ -1,7 +1,11 @@
 //! The contract of every accumulator.
 
 use super::{WINDOW, settings};
-use application::{accumulator_contract, contract::accumulator::AccumulatorFixture};
+use application::{
+    accumulator_contract,
+    contract::{accumulator::AccumulatorFixture, recovery::FragileStore},
+    storage_contract,
+};
 use async_trait::async_trait;
 use domain::ShardCount;
 use infrastructure::{redis::RedisAccumulator, test_servers::redis::RedisServer};
@@ -52,3 +56,21 @@ mod of_one_shard {
     use super::*;
     accumulator_contract!(OnRedis::with_shards(1));
 }
+
+impl FragileStore for OnRedis {
+    type Store = RedisAccumulator;
+
+    async fn open(&self) -> RedisAccumulator {
+        RedisAccumulator::connect(&settings(&self.server, self.shards)).await.unwrap()
+    }
+
+    fn lose(&self) {
+        let () = self.server.command(&["FLUSHALL"]);
+    }
+
+    fn lose_by_half(&self) {
+        let () = self.server.command(&["DEL", "pulse:{0}:meta"]);
+    }
+}
+
+storage_contract!(OnRedis::with_shards(1));
