@@ -27,7 +27,7 @@ use tracing::error;
 /// Something is missing, or a recovery has not ended.
 const MISSING: u8 = 1;
 /// How long a program that ends may take to look at what is missing.
-const LAST_LOOK: Duration = Duration::from_secs(10);
+const LAST_LOOK: Duration = Duration::from_secs(3);
 const EMBEDDED: &str = "\
 nothing to recover: pulses are counted in the embedded file and not in Redis. What it counted and what it remembers are in one \
 file, so they are lost or kept together; restore it from its backup.";
@@ -106,7 +106,7 @@ pub(crate) async fn tell_loss(backends: &Backends, settings: &Settings) {
         && !outlook.plan.shards.is_empty()
     {
         for line in outlook.plan.loss().lines() {
-            error!("{line}");
+            error!(missing = line, "a shard is not what the ledger has seen");
         }
         error!(
             shards = outlook.plan.shards.len(),

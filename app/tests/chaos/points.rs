@@ -65,9 +65,10 @@ const EMBEDDED: [Point; 20] = [
     ("delete_after", 3),
 ];
 /// Where no process of a round comes by, and what kills there instead.
-pub(crate) const ELSEWHERE: [(&str, &str); 2] = [
+pub(crate) const ELSEWHERE: [(&str, &str); 3] = [
     ("bucket_drop", "only after the dedupe window of an hour: a test of app/tests/embedded dies there"),
     ("offset_commit", "only of a log: a test of app/tests/servers dies there, with Kafka"),
+    ("those of app recover", "a test of app/tests/servers dies at each, with Kafka"),
 ];
 
 /// Arms each start of a process: the n-th start of one is always armed alike.

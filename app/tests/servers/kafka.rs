@@ -16,7 +16,7 @@ use std::{
 
 pub(crate) const TOPIC: &str = "pulses";
 const DEAD: &str = "pulses.dead";
-pub(crate) const PARTITIONS: u16 = 12;
+const PARTITIONS: u16 = 12;
 const HOUR: &str = "2026-01-10T12:00:00Z";
 const LIMIT: Duration = Duration::from_mins(3);
 

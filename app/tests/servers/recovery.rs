@@ -75,12 +75,13 @@ fn pulses(sku: &str, count: u64) -> (Vec<(Option<String>, Vec<u8>)>, Totals) {
     (messages, sums.into_iter().map(total).collect())
 }
 
-/// Counts what is in the queue and flushes nothing: all of it is acknowledged.
-fn count_only(system: &System) {
-    let mut worker = system.spawn("worker", &["--worker"], &[]);
-    wait_until("everything is taken", LIMIT, || system.depth("pulses") == 0);
+/// Counts the pulses that are in the queue and flushes nothing: all of them are acknowledged.
+fn count_only(system: &System, name: &str, pulses: usize) {
+    let mut worker = system.spawn(name, &["--worker", "--print-pulses"], &[]);
+    wait_until("all are counted", LIMIT, || worker.out().lines().count() == pulses);
     worker.process.signal("TERM");
     assert_eq!(worker.exit_code(), Some(0), "{}", worker.log());
+    assert_eq!(system.depth("pulses"), 0);
 }
 
 #[test]
@@ -92,7 +93,7 @@ fn of_a_queue_exactly_what_was_counted_since_the_last_flush_is_missing() {
     system.publish(&parts[0].0);
     system.drain();
     system.publish(&parts[1].0);
-    count_only(&system);
+    count_only(&system, "first", 2_000);
     system.publish(&parts[2].0);
     wipe(&system);
 
@@ -134,10 +135,10 @@ fn an_older_copy_of_the_storage_keeps_what_it_holds_and_knows_it_again() {
     system.publish(&parts[0].0);
     system.drain();
     system.publish(&parts[1].0);
-    count_only(&system);
+    count_only(&system, "second", 2_000);
     back_up(&mut system);
     system.publish(&parts[2].0);
-    count_only(&system);
+    count_only(&system, "third", 2_000);
     put_back(&mut system);
 
     let (outlook, _) = missing(&system, &[]);
@@ -158,12 +159,12 @@ fn an_older_copy_whose_counts_were_flushed_since_counts_nothing_twice() {
     system.run(&["--worker", "--until-idle", "1s"]);
     let parts = ["copied", "flushed", "lost"].map(|sku| pulses(sku, 2_000));
     system.publish(&parts[0].0);
-    count_only(&system);
+    count_only(&system, "fourth", 2_000);
     back_up(&mut system);
     system.publish(&parts[1].0);
     system.drain();
     system.publish(&parts[2].0);
-    count_only(&system);
+    count_only(&system, "fifth", 2_000);
     put_back(&mut system);
 
     let (outlook, _) = missing(&system, &[]);

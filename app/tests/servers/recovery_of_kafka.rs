@@ -1,7 +1,7 @@
 //! The same on a topic: the ledger comes to what was published, whatever happened to Redis.
 
 use crate::{
-    kafka::{PARTITIONS, TOPIC, broker, expected, put, settings},
+    kafka::{TOPIC, broker, expected, put, settings},
     recovery::{assert_books_hold, back_up, go_on, missing, put_back, wipe},
     system::{App, System, assert_equal, wait_until},
 };
@@ -59,10 +59,12 @@ fn a_topic_comes_to_what_was_published_after_redis_was_wiped_in_the_middle_of_it
     put(&kafka, PART..2 * PART);
     sleep(Duration::from_millis(300));
     wipe(&system);
+    // Whoever has nothing to do notices with its next call.
+    put(&kafka, 2 * PART..3 * PART);
     running.assert_halted();
     let said = go_on(&system, &settings(&brokers, &[]));
     assert!(said.contains(TOPIC), "{said}");
-    finish(&system, &kafka, &brokers, 2 * PART);
+    finish(&system, &kafka, &brokers, 3 * PART);
 }
 
 #[test]
@@ -119,6 +121,7 @@ fn a_recovery_that_dies_at_every_step_is_finished_by_repeating_it() {
     };
     let log = system.path("crash-points");
     let points = [
+        "recovery_beginning",
         "recovery_begun",
         "shard_restoring",
         "shard_restored",
@@ -133,11 +136,10 @@ fn a_recovery_that_dies_at_every_step_is_finished_by_repeating_it() {
         let died = recover(&[("FAILPOINTS", &armed), ("PULSE_CRASH_LOG", log.to_str().unwrap())]);
         assert_eq!(died.status.code(), None, "{point}: {}", String::from_utf8_lossy(&died.stderr));
         let (outlook, code) = missing(&system, &settings);
-        assert_eq!(
-            (code, outlook["unfinished"]["word"].as_str()),
-            (Some(1), Some(word.as_str())),
-            "{outlook:#}"
-        );
+        let agreed = outlook["unfinished"]["word"].as_str();
+        // Of the first nobody knows whether it was recorded.
+        assert!(agreed == Some(&word) || agreed.is_none() && point == points[0], "{outlook:#}");
+        assert_eq!(code, Some(1));
         if point == "shard_restored" {
             let mut early = system.spawn("early", &["--worker"], &settings);
             assert_eq!(early.exit_code(), Some(1), "nobody counts before the end: {}", early.log());
@@ -147,6 +149,5 @@ fn a_recovery_that_dies_at_every_step_is_finished_by_repeating_it() {
     let done = recover(&[]);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     assert_eq!(missing(&system, &settings).1, Some(0));
-    assert!(PARTITIONS > 1);
     finish(&system, &kafka, &brokers, PART);
 }

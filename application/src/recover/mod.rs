@@ -18,7 +18,7 @@ pub use plan::{FoundShard, LogReturn, RecoveryPlan, ShardLoss, plan};
 
 use crate::{
     crash_point,
-    open_log::{LogFault, Settled},
+    open_log::Settled,
     open_shards::StorageFault,
     ports::{
         AccumulatorAudit, LogMark, LogSource, PortError, Recovery, RecoveryBooks, Registration,
@@ -79,9 +79,6 @@ pub enum RecoverError {
     /// No loss of the accumulator's storage.
     #[error(transparent)]
     Storage(#[from] StorageFault),
-    /// A log is not what it was.
-    #[error(transparent)]
-    Log(#[from] LogFault),
     /// There is no accumulator.
     #[error("the ledger knows no accumulator: nothing was ever counted")]
     Unborn,

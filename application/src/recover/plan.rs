@@ -211,8 +211,9 @@ fn loss(
         (Ok(()), _) => return Ok(None),
         (Err(StorageFault::Lost { .. }), _) => Remake::Anew,
         (Err(StorageFault::NotRecovered { .. } | StorageFault::RolledBack { .. }), Some(at)) => {
-            if at.recovery < history.recovered {
-                // What it has counted was counted again since then: not even its identities can be believed.
+            // What a copy of before a recovery has counted was counted again since: its identities would hide that.
+            let is_old = at.recovery < history.recovered;
+            if is_old || at.generation <= record.flushed && is_astray(found, history) {
                 Remake::Anew
             } else if at.generation <= record.flushed {
                 Remake::DropBooked
@@ -236,6 +237,15 @@ fn loss(
             Remake::Anew | Remake::DropBooked => history.positions.clone(),
         },
     }))
+}
+
+/// Whether a copy whose generation is in the books has counted logs further than the books had by its end: then a program that
+/// did not notice has gone on with the copy, and the identities of what it counted are of pulses that the books lack.
+fn is_astray(found: &FoundShard, history: &ShardHistory) -> bool {
+    found.positions.iter().any(|mark| {
+        let booked = history.positions.iter().find(|booked| booked.log == mark.log);
+        mark.position > booked.map_or(LogPosition::START, |booked| booked.position)
+    })
 }
 
 /// Where a log must be read again, given what each shard has counted of all logs; `None` where nothing contradicts its source.

@@ -99,6 +99,13 @@ fn a_copy_whose_counts_are_all_in_the_books_is_emptied_of_them() {
 }
 
 #[test]
+fn a_copy_that_was_counted_on_after_it_was_put_back_knows_pulses_that_the_books_lack() {
+    let mut astray = found(5, 80, 0);
+    astray.positions[0].position = LogPosition { offset: 50, items: 1 };
+    assert_eq!(remade(record(), astray, history()), (Remake::Anew, 6, 50));
+}
+
+#[test]
 fn of_a_copy_of_before_a_recovery_nothing_is_kept() {
     let known = ShardRecord { recovery: 2, ..record() };
     let since = ShardHistory { recovered: 2, ..history() };

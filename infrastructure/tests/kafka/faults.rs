@@ -3,11 +3,12 @@
 use super::{Cluster, Counted, TOPIC, contract::until};
 use application::{
     contract::source::SourceFixture,
-    ports::{DeadLetter, DeadLetters, Delivery, Envelope, PulseSource, Received},
+    open_log::{LogExtent, Settled},
+    ports::{DeadLetter, DeadLetters, Delivery, Envelope, LogSource, PulseSource, Received, Watermark},
 };
 use domain::{LogName, LogPosition, Reason, Rejection, Timestamp};
 use futures_util::future::join_all;
-use infrastructure::kafka::{KafkaDeadLetters, KafkaSource};
+use infrastructure::kafka::{KafkaDeadLetters, KafkaOffsets, KafkaSource};
 use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     producer::FutureRecord,
@@ -193,4 +194,50 @@ async fn a_topic_that_was_counted_and_that_the_group_does_not_know_is_not_read()
     some(&source).await;
     source.close().await.unwrap();
     assert_eq!(cluster.committed(1), [Some(0)], "the group knows of a topic before it is delivered");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_is_ahead_of_what_is_left_of_the_counts_is_set_back_and_read_again() {
+    let cluster = Cluster::new(2);
+    for partition in 0..2 {
+        put(&cluster, partition, (0..9).map(|_| b"counted".to_vec())).await;
+    }
+    let first = unread(&cluster);
+    let mut last = std::collections::BTreeMap::new();
+    while last.len() < 2 || last.values().any(|sequence| *sequence < 8) {
+        for delivery in some(&first).await {
+            last.insert(delivery.partition, delivery.sequence);
+        }
+    }
+    for (partition, sequence) in last {
+        first.settle(Watermark { partition, sequence }).await.unwrap();
+    }
+    first.close().await.unwrap();
+    assert_eq!(cluster.committed(2), [Some(9), Some(9)]);
+
+    // One shard of two was lost, and has flushed up to here.
+    let left = vec![LogPosition::before(9), LogPosition::before(5)];
+    let stopped = cluster.source(Arc::new(Counted(left.clone())));
+    let error = timeout(Duration::from_mins(1), stopped.receive()).await.unwrap().unwrap_err();
+    assert!(!error.is_transient() && error.to_string().contains("app recover"), "{error}");
+    stopped.close().await.unwrap();
+
+    let offsets = KafkaOffsets::new(cluster.settings.clone());
+    let known = offsets.extents().await.unwrap();
+    let settled = Some(Settled { next: 9, first: 0 });
+    let extents: Vec<LogExtent> = known.iter().map(|(_, extent)| *extent).collect();
+    assert_eq!(extents, [LogExtent { begin: 0, end: 9, settled }; 2]);
+    let back = Settled { next: 5, first: 0 };
+    for (log, _) in &known {
+        offsets.move_to(log, back).await.unwrap();
+    }
+    let moved = offsets.extents().await.unwrap();
+    assert!(moved.iter().all(|(_, extent)| extent.settled == Some(back)), "{moved:?}");
+    let stranger = LogName::of(&["kafka", "other", TOPIC, "0"]).unwrap();
+    assert!(!offsets.move_to(&stranger, back).await.unwrap_err().is_transient());
+
+    let again = cluster.source(Arc::new(Counted(left)));
+    let delivery = &some(&again).await[0];
+    assert_eq!((delivery.sequence, delivery.log.as_ref().unwrap().after), (5, 5));
+    again.close().await.unwrap();
 }
