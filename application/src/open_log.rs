@@ -92,7 +92,7 @@ pub enum LogFault {
     /// The log has let go of messages before they were counted.
     #[error(
         "log {log} begins at offset {begin}, and it was counted up to {reached} only: the messages in between were deleted \
-         before they were counted; where that loss is accepted, move the group to offset {begin} and set the positions"
+         before they were counted; where that loss is accepted, see `app recover`"
     )]
     Deleted {
         /// The log.

@@ -17,6 +17,7 @@ use application::{
 };
 use infrastructure::rabbitmq::{QueueType, RabbitmqSettings, RabbitmqStreamMarks};
 use std::{
+    collections::BTreeSet,
     io::{self, Write},
     sync::Arc,
     time::Duration,
@@ -28,6 +29,10 @@ use tracing::error;
 const MISSING: u8 = 1;
 /// How long a program that ends may take to look at what is missing.
 const LAST_LOOK: Duration = Duration::from_secs(3);
+/// How many shards it tells of one by one.
+const SHARDS_TOLD: usize = 16;
+/// And how many logs.
+const LOGS_TOLD: usize = 16;
 const EMBEDDED: &str = "\
 nothing to recover: pulses are counted in the embedded file and not in Redis. What it counted and what it remembers are in one \
 file, so they are lost or kept together; restore it from its backup.";
@@ -105,12 +110,17 @@ pub(crate) async fn tell_loss(backends: &Backends, settings: &Settings) {
     if let Ok(Ok(outlook)) = timeout(LAST_LOOK, recovery.look()).await
         && !outlook.plan.shards.is_empty()
     {
-        for line in outlook.plan.loss().lines() {
+        for line in outlook.plan.loss().lines().take(SHARDS_TOLD) {
             error!(missing = line, "a shard is not what the ledger has seen");
         }
+        let positions = outlook.plan.shards.iter().flat_map(|loss| &loss.positions);
+        let logs: BTreeSet<&str> = positions.map(|mark| mark.log.as_str()).collect();
+        let logs: Vec<&str> = logs.into_iter().take(LOGS_TOLD).collect();
         error!(
             shards = outlook.plan.shards.len(),
-            "storage of the counts was lost or rolled back: `app recover` shows what can be rebuilt and how to go on"
+            logs = logs.join(", "),
+            "storage of the counts was lost or rolled back: what came from these logs can be rebuilt, what came from queues \
+             and over HTTP cannot; `app recover` shows it all and how to go on"
         );
     }
 }

@@ -17,7 +17,7 @@ const WHAT_IS_FORGOTTEN: &str = "\
 Cannot be recognised: a copy of a pulse that was counted before. It counts once more if it comes again: from a shard that is made
 anew every one, otherwise of what was counted since the copy of the storage was made. Places in logs are remembered.";
 const BY_ID_ONLY: &str = "\
-PULSE_DEDUPE=id: places in logs are not looked at, so what a log brings again is not counted exactly once. Set it to both or offset.";
+PULSE_DEDUPE=id: positions in logs follow the counts a moment later and are not looked at, so logs are NOT rebuilt exactly.";
 
 /// All of it, and how to go on.
 pub(crate) fn text(outlook: &Outlook, by_id_only: bool) -> String {
@@ -43,6 +43,12 @@ pub(crate) fn text(outlook: &Outlook, by_id_only: bool) -> String {
             text,
             "Recovery {number} has begun and not ended. Stop all workers and crons, and finish it:\n  \
              app recover --continue-with-loss {word}"
+        ),
+        (None, false) if missing == 0 => writeln!(
+            text,
+            "No shard is missing, and a log is settled further than it was counted, or has let go of what was not. Stop all \
+             workers,\nand agree to that and nothing else:\n  app recover --continue-with-loss {}",
+            plan.word()
         ),
         (None, false) => writeln!(
             text,

@@ -204,10 +204,8 @@ pub(super) fn identities(cut: &Cut) -> CheckReport {
             findings.push(Finding::new(what).in_shard(*shard).counts(there, counts.counted));
         }
     }
-    let mut right = format!("{known} known + {dropped} dropped + {without} without id");
-    if lost > 0 {
-        right.push_str(&format!(" + {lost} lost with storage (app recover)"));
-    }
+    let lost = if lost == 0 { String::new() } else { format!(" + {lost} lost with storage (app recover)") };
+    let right = format!("{known} known + {dropped} dropped + {without} without id{lost}");
     findings.report(kind, format!("{counted} counted"), right)
 }
 

@@ -157,7 +157,8 @@ impl RecoveryPlan {
     #[must_use]
     pub fn word(&self) -> String {
         let digest = Sha256::digest(format!("{}\n{}", self.registration.accumulator, self.loss()));
-        digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+        let number = digest.iter().take(4).fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+        format!("{number:08x}")
     }
 }
 
@@ -177,12 +178,13 @@ pub fn plan(
     for (((record, later), found), history) in
         before.records.iter().zip(&after.records).zip(found).zip(histories)
     {
-        let loss = loss(before, record, found, history)?;
+        let missing = loss(before, record, found, history)?;
         if let Some(state) = &found.state {
             check_books(record.shard, state.deleted, later.flushed)?;
         }
-        counted.push(loss.as_ref().map_or_else(|| found.positions.clone(), |loss| loss.positions.clone()));
-        shards.extend(loss);
+        let positions = missing.as_ref().map_or(&found.positions, |missing| &missing.positions);
+        counted.push(positions.clone());
+        shards.extend(missing);
     }
     let mut plan =
         RecoveryPlan { registration: before.clone(), shards, logs: Vec::new(), remarks: Vec::new() };

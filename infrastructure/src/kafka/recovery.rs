@@ -14,6 +14,7 @@ use domain::LogName;
 use rdkafka::{
     TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer},
+    metadata::MetadataTopic,
 };
 use std::{collections::BTreeMap, time::Duration};
 use tokio::task::spawn_blocking;
@@ -100,7 +101,7 @@ fn partitions(
     let kafka = |error| during(OPERATION, error);
     let metadata = client.fetch_metadata(Some(topic), CALL_LIMIT).map_err(kafka)?;
     let mut wanted = TopicPartitionList::new();
-    for partition in metadata.topics().iter().flat_map(|known| known.partitions()) {
+    for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
         wanted.add_partition(topic, partition.id());
     }
     if wanted.count() == 0 {
