@@ -56,10 +56,13 @@ pub(crate) fn assert_books_hold(system: &System) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Message ids, of which there are none, and bodies.
+type Messages = Vec<(Option<String>, Vec<u8>)>;
+
 /// Pulses with ids, and what they come to: amounts from 1 to 9 for 23 tenants.
-fn pulses(sku: &str, count: u64) -> (Vec<(Option<String>, Vec<u8>)>, Totals) {
+fn pulses(sku: &str, count: u64) -> (Messages, Totals) {
     let mut sums = BTreeMap::<String, (u64, u64)>::new();
-    let mut messages = Vec::new();
+    let mut messages = Messages::new();
     for number in 0..count {
         let (tenant, amount) = (format!("tenant-{}", number % 23), number % 9 + 1);
         let body = format!(
