@@ -1,9 +1,9 @@
 -- All figures of a shard, of one moment; changes nothing. ARGV[1..4] are not looked at: any shard is answered.
 --
 -- Answers 'ok', what meta says of the shard (as create.lua), rows of the active generation as they were recorded and as
--- there are, identities that are known, that were dropped, and that were lost with storage; then for each sealed generation its number, its total, and
--- its rows in the same way. 'missing' where there is no such shard; 'many' and how many generations are sealed where
--- these are too many for one step.
+-- there are, identities that are known, that were dropped, and that were lost with storage; then for each sealed
+-- generation its number, its total, and its rows in the same way. 'missing' where there is no such shard; 'many' and how
+-- many generations are sealed where these are too many for one step.
 local SEALED_MAX = 10000
 local meta = redis.call('HMGET', META, 'accumulator', 'shards', 'generation', 'sequence', 'deleted', 'total', 'counted',
   'duplicates', 'anonymous', 'rows', 'ids_dropped', 'buckets', 'ids_lost')
