@@ -4,7 +4,7 @@ use super::{Cluster, Counted, TOPIC, contract::until};
 use application::{
     contract::source::SourceFixture,
     open_log::{LogExtent, Settled},
-    ports::{DeadLetter, DeadLetters, Delivery, Envelope, LogSource, PulseSource, Received, Watermark},
+    ports::{DeadLetter, DeadLetters, Delivery, Envelope, LogSource, PulseSource, Received},
 };
 use domain::{LogName, LogPosition, Reason, Rejection, Timestamp};
 use futures_util::future::join_all;
