@@ -12,8 +12,8 @@ use application::{
     open_shards::{OpenError, open_shards},
     ports::{
         AccumulatorAudit, AccumulatorShards, ApiKeys, BooksAudit, DeadLetters, GenerationStore, LogAccounts,
-        LogPositions, PortError, PulseSink, Registration, RememberedIdentities, ShardRegistry, Suspects,
-        UsageLedger, UsageQueries, UsageReader,
+        LogPositions, PortError, PulseSink, RecoveryBooks, Registration, RememberedIdentities, ShardRegistry,
+        ShardStorage, Suspects, UsageLedger, UsageQueries, UsageReader,
     },
     report_usage::PendingUsage,
     retry::Dependency,
@@ -57,6 +57,8 @@ pub(crate) struct Books {
     pub(crate) keys: Option<Arc<dyn ApiKeys>>,
     /// The embedded file, where the books are in it.
     pub(crate) file: Option<Arc<EmbeddedStore>>,
+    /// Remembers recoveries from lost storage, where the books are kept in a store that can.
+    pub(crate) recoveries: Option<Arc<dyn RecoveryBooks>>,
 }
 
 /// The books, and the accumulator before them.
@@ -91,6 +93,8 @@ pub(crate) struct Backends {
     pub(crate) audits: Arc<AuditTally>,
     /// The embedded file as the place of what is refused, where it counts.
     pub(crate) dead_letters: Option<Arc<dyn DeadLetters>>,
+    /// The storage of the shards, where it may be lost apart from the books.
+    pub(crate) storage: Option<Arc<dyn ShardStorage>>,
 }
 
 impl Ledger {
@@ -107,8 +111,8 @@ impl Ledger {
                 if migrate {
                     ledger.migrate().await?;
                 }
-                let inbox = ledger.inbox();
-                Ok(Books::with_inbox(&Arc::new(ledger), inbox))
+                let (inbox, ledger) = (ledger.inbox(), Arc::new(ledger));
+                Ok(Books { recoveries: Some(Arc::clone(&ledger) as _), ..Books::with_inbox(&ledger, inbox) })
             }
             Self::Embedded(file) => Ok(Books::embedded(&embedded(file, counting).await?)),
             Self::Json(folder) => {
@@ -140,6 +144,7 @@ impl Books {
             inbox: None,
             keys: None,
             file: None,
+            recoveries: None,
             queries: Arc::clone(books) as _,
             audit: Arc::clone(books) as _,
             ledger: Arc::clone(books) as _,
@@ -160,7 +165,10 @@ impl Backends {
                     ..RedisSettings::new(redis.url.clone(), counting.shards, counting.dedupe_window)
                 })
                 .await?;
-                Ok(Self::of(&Arc::new(accumulator), books, counting.shards, stores.sink_name(), None))
+                let accumulator = Arc::new(accumulator);
+                let storage: Arc<dyn ShardStorage> = Arc::clone(&accumulator) as _;
+                let backends = Self::of(&accumulator, books, counting.shards, stores.sink_name(), None);
+                Ok(Self { storage: Some(storage), ..backends })
             }
             (Accumulator::Embedded(file), ledger) => {
                 let store = embedded(file, counting).await?;
@@ -208,6 +216,7 @@ impl Backends {
             flushes: Arc::default(),
             audits: Arc::default(),
             dead_letters,
+            storage: None,
         }
     }
 

@@ -143,6 +143,11 @@ pub(crate) enum Command {
   app audit
   app audit --json | jq '.checks[] | select(.verdict == \"broken\")'")]
     Audit(Audit),
+    /// Show what is missing after the storage of Redis was lost or rolled back, and go on.
+    #[command(long_about = RECOVER, after_help = "Examples:
+  app recover
+  app recover --continue-with-loss 3f2a91bc")]
+    Recover(Recover),
     /// Say what became of one pulse: counted, refused and why, or unknown.
     #[command(long_about = EXPLAIN, after_help = "Examples:
   app explain 6f1c0d5e --tenant tenant_xpto
@@ -220,6 +225,25 @@ away.";
 pub(crate) struct Audit {
     /// One JSON object instead of a table.
     #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const RECOVER: &str = "\
+Show what is missing after the storage of Redis was lost or rolled back: which shards, since when, what is rebuilt exactly \
+by reading logs again, and what cannot be. Nothing is changed until the word that stands for this loss is given; what is \
+done then is recorded in the ledger, step by step, and a run that was cut off is finished by repeating it.
+
+The exit code is 0 where nothing is missing, and 1 where something is.";
+
+/// Arguments of `app recover`.
+#[derive(Args, Debug)]
+pub(crate) struct Recover {
+    /// Accept what is missing and go on: the word that `app recover` shows, which stands for this loss and no other.
+    #[arg(long, value_name = "WORD", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) continue_with_loss: Option<String>,
+
+    /// One JSON object instead of text.
+    #[arg(long, conflicts_with = "continue_with_loss")]
     pub(crate) json: bool,
 }
 

@@ -19,6 +19,7 @@ mod overview;
 mod populate;
 mod print_pulses;
 mod progress;
+mod recover;
 mod retention;
 mod service;
 mod settings;
@@ -102,6 +103,9 @@ async fn run_until_stopped(modes: Modes, command: Option<Command>, settings: Set
         Some(Command::Flush) => or_stopped(&stop, Box::pin(flush(&settings))).await,
         Some(Command::Audit(arguments)) => {
             or_stopped(&stop, Box::pin(audit::run(&arguments, &settings))).await
+        }
+        Some(Command::Recover(arguments)) => {
+            or_stopped(&stop, Box::pin(recover::run(&arguments, &settings))).await
         }
         Some(Command::Explain(arguments)) => {
             or_stopped(&stop, Box::pin(explain::run(arguments, &settings))).await

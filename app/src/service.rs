@@ -8,6 +8,7 @@ use crate::{
     clock,
     overview::overview,
     print_pulses::{STALL_LIMIT, print_pulses},
+    recover,
     retention::remove_old_hourly,
     settings::{Accumulator, AuditSchedule, Faults, Http, Kafka, Settings, SourceKind, Stores, shown_url},
 };
@@ -126,6 +127,9 @@ pub(crate) async fn run(modes: Modes, settings: Settings, stop: CancellationToke
     if let Some(accumulator) = accumulator {
         service.report_last_marks(accumulator).await;
     }
+    if result.is_err() {
+        recover::tell_loss(&service.backends, &service.settings).await;
+    }
     result
 }
 
@@ -187,7 +191,13 @@ async fn open(plan: &Plan, settings: &Settings) -> anyhow::Result<(Backends, Opt
     if !plan.works {
         return Ok((backends, None));
     }
-    let registration = backends.open_shards().await?;
+    let registration = match backends.open_shards().await {
+        Ok(registration) => registration,
+        Err(error) => {
+            recover::tell_loss(&backends, settings).await;
+            return Err(error);
+        }
+    };
     info!(accumulator = %registration.accumulator, shards = %registration.shards, "ready");
     Ok((backends, Some(registration.accumulator)))
 }

@@ -1,6 +1,6 @@
 //! What the ingestor does, and the ports it does it through. No driver crate is used here.
 //!
-//! [`ingest`] counts pulses, [`flush_usage`] moves the counts into the books, [`open_shards`] notices lost storage,
+//! [`ingest`] counts pulses, [`flush_usage`] moves the counts into the books, [`open_shards`] notices lost storage, [`recover`] goes on after it,
 //! [`report_usage`] tells what was used, [`overview`] how it goes, [`api_keys`] lets services in, [`dead_letters`] sends back,
 //! [`populate`] makes up load.
 
@@ -22,6 +22,7 @@ pub mod overview;
 pub mod populate;
 pub mod ports;
 pub mod query_usage;
+pub mod recover;
 pub mod report_usage;
 pub mod retry;
 pub mod trace;

@@ -50,8 +50,8 @@ pub enum LogFault {
     /// Counts are gone, or the source was moved ahead.
     #[error(
         "log {log} is settled up to offset {settled}, and shard {shard} has counted it only up to {counted}: the storage \
-         of the counts was lost or rolled back, or somebody moved the offset ahead; restore the storage, or move the \
-         group back to offset {}", counted.offset
+         of the counts was lost or rolled back, or somebody moved the offset ahead; restore the storage, or see \
+         `app recover`, which moves the group back"
     )]
     Unproven {
         /// The log.
@@ -93,7 +93,7 @@ pub enum LogFault {
     /// The log has let go of messages before they were counted.
     #[error(
         "log {log} begins at offset {begin}, and it was counted up to {reached} only: the messages in between were deleted \
-         before they were counted; where that loss is accepted, move the group to offset {begin} and set the positions"
+         before they were counted; where that loss is accepted, see `app recover`"
     )]
     Deleted {
         /// The log.

@@ -41,7 +41,7 @@ pub enum StorageFault {
     /// The shard was made and is gone.
     #[error(
         "shard {shard} of accumulator {accumulator} is gone: its storage was lost with everything counted after \
-         generation {flushed}; restore the accumulator's storage before starting again"
+         generation {flushed}; restore the accumulator's storage, or see `app recover`"
     )]
     Lost {
         /// Which shard.
@@ -90,7 +90,7 @@ pub enum StorageFault {
     /// The shard is further back than it was seen.
     #[error(
         "shard {shard} is at generation {}, sequence {}, and was seen at generation {}, sequence {}: its storage was rolled \
-         back and what was counted in between is gone; restore the newer storage before starting again",
+         back and what was counted in between is gone; restore the newer storage, or see `app recover`",
         found.0, found.1, seen.0, seen.1
     )]
     RolledBack {
@@ -100,6 +100,32 @@ pub enum StorageFault {
         found: (u64, u64),
         /// The furthest that anybody saw.
         seen: (u64, u64),
+    },
+    /// A recovery of the shard was begun and not carried out on what is there.
+    #[error(
+        "shard {shard} is of recovery {found}, and recovery {begun} has begun: it was not finished, or storage of before it \
+         was put back; see `app recover`"
+    )]
+    NotRecovered {
+        /// Which shard.
+        shard: Shard,
+        /// Its latest recovery.
+        found: u64,
+        /// The latest on record.
+        begun: u64,
+    },
+    /// The shard was recovered, and the ledger does not know of it.
+    #[error(
+        "shard {shard} is of recovery {found}, and the ledger knows of {begun}: it was recovered at this moment, or the \
+         ledger was restored from an older backup; start again, and where that changes nothing, restore the newer ledger"
+    )]
+    RecoveryUnknown {
+        /// Which shard.
+        shard: Shard,
+        /// Its latest recovery.
+        found: u64,
+        /// The latest on record.
+        begun: u64,
     },
 }
 
@@ -129,6 +155,13 @@ pub fn check_shard(
     }
     if state.shards != registration.shards {
         return Err(StorageFault::Count { shard, found: state.shards, expected: registration.shards });
+    }
+    let (found, begun) = (state.recovery, record.recovery);
+    if found < begun {
+        return Err(StorageFault::NotRecovered { shard, found, begun });
+    }
+    if found > begun {
+        return Err(StorageFault::RecoveryUnknown { shard, found, begun });
     }
     let found = (state.generation, state.sequence);
     // A generation in the ledger was sealed, so the one after it is active at least.
@@ -218,7 +251,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::new(0, 0);
 
     fn record(status: ShardStatus, seen: (u64, u64), flushed: u64) -> ShardRecord {
-        ShardRecord { shard: Shard(0), status, seen, flushed }
+        ShardRecord { shard: Shard(0), status, seen, flushed, recovery: 0 }
     }
 
     fn state(accumulator: AccumulatorId, generation: u64, sequence: u64) -> ShardState {
@@ -227,6 +260,7 @@ mod tests {
             shards: ShardCount::ONE,
             generation,
             sequence,
+            recovery: 0,
             deleted: 0,
             active: UsageTotal::default(),
             counts: ShardCounts::default(),

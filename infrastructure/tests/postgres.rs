@@ -53,6 +53,7 @@ fn sealed(generation: u64, rows: &[UsageRow]) -> SealedGeneration {
         accumulator: ACCUMULATOR,
         shard: Shard(0),
         generation,
+        recovery: 0,
         total,
         sealed_at: Timestamp::new(1_768_046_400, 0),
         positions: Vec::new(),

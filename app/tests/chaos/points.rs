@@ -78,8 +78,10 @@ const EMBEDDED: [Point; 20] = [
     ("delete_after", 3),
 ];
 /// Where no process of a round comes by, and what kills there instead.
-pub(crate) const ELSEWHERE: [(&str, &str); 1] =
-    [("bucket_drop", "only after the dedupe window of an hour: a test of app/tests/embedded dies there")];
+pub(crate) const ELSEWHERE: [(&str, &str); 2] = [
+    ("bucket_drop", "only after the dedupe window of an hour: a test of app/tests/embedded dies there"),
+    ("those of app recover", "a test of app/tests/servers dies at each, with Kafka"),
+];
 
 /// Arms each start of a process: the n-th start of one is always armed alike.
 pub(crate) struct Points {

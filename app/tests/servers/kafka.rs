@@ -2,7 +2,7 @@
 
 use crate::{
     archive::{body, good_below, is_broken, purchase_sums},
-    system::{App, System, assert_equal, totals_of, wait_until},
+    system::{App, System, Totals, assert_equal, totals_of, wait_until},
 };
 use infrastructure::test_servers::{
     clickhouse::ClickhouseServer,
@@ -53,6 +53,24 @@ pub(crate) fn pulse(number: u64) -> (String, u64) {
         r#"{{"tenant":"tenant-{tenant}","product_sku":"s","used_amount":{amount},"use_unity":"KB","occurred_at":"{HOUR}"}}"#
     );
     (body, amount)
+}
+
+/// Publishes pulses, a message each.
+pub(crate) fn put(kafka: &KafkaServer, numbers: std::ops::Range<u64>) {
+    kafka.produce(TOPIC, PARTITIONS, numbers.map(|number| pulse(number).0.into_bytes()));
+}
+
+/// What these pulses come to.
+pub(crate) fn expected(numbers: std::ops::Range<u64>) -> Totals {
+    let mut sums = BTreeMap::<String, (u64, u64)>::new();
+    for number in numbers {
+        let (sum, count) = sums.entry(format!("tenant-{}", number % 23)).or_default();
+        (*sum, *count) = (*sum + pulse(number).1, *count + 1);
+    }
+    let total = |(tenant, (sum, count)): (String, (u64, u64))| {
+        ([tenant, "s".to_owned(), "KB".to_owned(), HOUR.to_owned()], (sum.to_string(), count))
+    };
+    sums.into_iter().map(total).collect()
 }
 
 #[test]

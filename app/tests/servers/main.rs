@@ -25,6 +25,9 @@ mod poison;
 mod printing;
 mod publishing;
 mod quorum;
+mod recovery;
+#[cfg(all(feature = "kafka", feature = "clickhouse"))]
+mod recovery_of_kafka;
 mod stopping;
 mod streams;
 mod system;

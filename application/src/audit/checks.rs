@@ -189,24 +189,24 @@ pub(super) fn identities(cut: &Cut) -> CheckReport {
         Err(why) => return why.leaves(kind),
     };
     let mut findings = Findings::default();
-    let (mut counted, mut known, mut dropped, mut without) = (0_u64, 0_u64, 0_u64, 0_u64);
+    let (mut counted, mut known, mut dropped, mut lost, mut without) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
     for (shard, found) in shards {
         let counts = found.state.counts;
         counted = sum([counted, counts.counted]);
         known = sum([known, found.identities]);
         dropped = sum([dropped, found.identities_dropped]);
+        lost = sum([lost, found.identities_lost]);
         without = sum([without, counts.anonymous]);
-        let there = sum([found.identities, found.identities_dropped, counts.anonymous]);
+        let there =
+            sum([found.identities, found.identities_dropped, found.identities_lost, counts.anonymous]);
         if there != counts.counted {
             let what = "identities are missing, or there are some that were not counted";
             findings.push(Finding::new(what).in_shard(*shard).counts(there, counts.counted));
         }
     }
-    findings.report(
-        kind,
-        format!("{counted} counted"),
-        format!("{known} known + {dropped} dropped + {without} without id"),
-    )
+    let lost = if lost == 0 { String::new() } else { format!(" + {lost} lost with storage (app recover)") };
+    let right = format!("{known} known + {dropped} dropped + {without} without id{lost}");
+    findings.report(kind, format!("{counted} counted"), right)
 }
 
 pub(super) fn strays(strays: Vec<Stray>) -> CheckReport {

@@ -44,6 +44,7 @@ fn world() -> World {
             shards: ShardCount::ONE,
             generation: 3,
             sequence: 9,
+            recovery: 0,
             deleted: 1,
             active: total(30, 3),
             counts: ShardCounts { counted: 6, duplicates: 4, anonymous: 1 },
@@ -52,6 +53,7 @@ fn world() -> World {
         sealed: vec![SealedCut { generation: 2, total: Some(total(20, 2)), rows: counted(1) }],
         identities: 4,
         identities_dropped: 1,
+        identities_lost: 0,
     };
     World {
         before: 1,
@@ -83,6 +85,7 @@ impl World {
                 status: ShardStatus::Created,
                 seen: (3, 9),
                 flushed,
+                recovery: 0,
             }],
         };
         let (mut registry, mut accumulator) = (MockShardRegistry::new(), MockAccumulatorAudit::new());

@@ -112,6 +112,7 @@ macro_rules! accumulator_contract {
             sealing_keeps_the_positions_of_its_moment,
             any_readers_of_a_log_count_each_pulse_once,
             an_account_of_a_log_takes_each_step_once,
+            an_account_of_a_log_is_opened_where_no_shard_is_further,
             what_shards_take_of_a_log_is_told_beside_its_account,
         }
     };

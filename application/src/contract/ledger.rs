@@ -116,6 +116,7 @@ pub(super) fn sealed(shard: Shard, generation: u64, rows: &[UsageRow]) -> Sealed
         accumulator: ACCUMULATOR,
         shard,
         generation,
+        recovery: 0,
         total,
         sealed_at: SEALED_AT,
         positions: Vec::new(),

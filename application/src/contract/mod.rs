@@ -6,5 +6,6 @@ pub mod inbox;
 pub mod ledger;
 pub mod letters;
 pub mod queries;
+pub mod recovery;
 pub mod source;
 pub mod suspects;

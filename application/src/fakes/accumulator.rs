@@ -3,8 +3,9 @@
 mod shard;
 
 use crate::ports::{
-    AccumulatorShards, Batch, GenerationStore, LogAccount, LogAccounts, LogBalance, LogPositions, LogStep,
-    Outcome, PortError, PulseSink, SealedGeneration, ShardBirth, ShardMark, ShardState, UsageRow,
+    AccumulatorShards, Batch, GenerationStore, LogAccount, LogAccounts, LogBalance, LogMark, LogPositions,
+    LogStep, Outcome, PortError, PulseSink, Remake, SealedGeneration, ShardBirth, ShardMark, ShardRecovery,
+    ShardState, ShardStorage, UsageRow,
 };
 use async_trait::async_trait;
 use domain::{LogName, LogPosition, Shard, Timestamp};
@@ -31,9 +32,14 @@ struct Store {
     writers: u64,
 }
 
+/// A copy of the store.
+#[derive(Clone, Debug)]
+pub struct Backup(BTreeMap<Shard, MemoryShard>);
+
 /// How far a handle has seen a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen {
+    recovery: u64,
     generation: u64,
     sequence: u64,
 }
@@ -54,6 +60,21 @@ impl MemoryAccumulator {
     /// Loses everything in the store, as a disk does.
     pub fn lose_storage(&self) {
         lock(&self.store).shards.clear();
+    }
+
+    /// Everything in the store, as a backup has it.
+    #[must_use]
+    pub fn backup(&self) -> Backup {
+        Backup(lock(&self.store).shards.clone())
+    }
+
+    /// Puts an earlier copy of a shard back in its place; nothing where the copy has none.
+    pub fn put_back(&self, backup: &Backup, shard: Shard) {
+        let mut store = lock(&self.store);
+        match backup.0.get(&shard) {
+            Some(copy) => store.shards.insert(shard, copy.clone()),
+            None => store.shards.remove(&shard),
+        };
     }
 
     fn on(store: Arc<Mutex<Store>>, dedupe_window: Duration) -> Self {
@@ -77,11 +98,15 @@ impl MemoryAccumulator {
             store.shards.get_mut(&shard).ok_or_else(|| failed(format!("shard {shard} is missing")))?;
         let mut seen = lock(&self.seen);
         let mark = seen.get(&shard).copied();
+        if mark.is_some_and(|mark| state.recovery != mark.recovery) {
+            return Err(failed(format!("shard {shard} was recovered since {mark:?}")));
+        }
         if mark.is_some_and(|mark| state.generation < mark.generation || state.sequence < mark.sequence) {
             return Err(failed(format!("shard {shard} is behind {mark:?}")));
         }
         let answer = act(state).map_err(failed);
-        seen.insert(shard, Seen { generation: state.generation, sequence: state.sequence });
+        let (recovery, generation, sequence) = (state.recovery, state.generation, state.sequence);
+        seen.insert(shard, Seen { recovery, generation, sequence });
         answer
     }
 }
@@ -127,6 +152,7 @@ impl AccumulatorShards for MemoryAccumulator {
             shard: *shard,
             generation: seen.generation,
             sequence: seen.sequence,
+            recovery: seen.recovery,
         };
         seen.iter().map(mark).collect()
     }
@@ -135,15 +161,55 @@ impl AccumulatorShards for MemoryAccumulator {
 #[async_trait]
 impl LogPositions for MemoryAccumulator {
     async fn positions(&self, log: &LogName) -> Result<Vec<LogPosition>, PortError> {
-        Ok(lock(&self.store).shards.values().map(|shard| shard.position(log)).collect())
+        const OPERATION: &str = "reading how far a log was counted in memory";
+        let (store, seen) = (lock(&self.store), lock(&self.seen));
+        let position = |(shard, state): (&Shard, &MemoryShard)| match seen.get(shard) {
+            Some(mark) if mark.recovery != state.recovery => {
+                Err(PortError::permanent(OPERATION, format!("shard {shard} was recovered since {mark:?}")))
+            }
+            _ => Ok(state.position(log)),
+        };
+        store.shards.iter().map(position).collect()
+    }
+}
+
+#[async_trait]
+impl ShardStorage for MemoryAccumulator {
+    async fn log_marks(&self, shard: Shard) -> Result<Vec<LogMark>, PortError> {
+        Ok(lock(&self.store).shards.get(&shard).map(MemoryShard::log_marks).unwrap_or_default())
+    }
+
+    async fn restore(&self, recovery: &ShardRecovery, now: Timestamp) -> Result<bool, PortError> {
+        let mut store = lock(&self.store);
+        let found = store.shards.get_mut(&recovery.shard);
+        if found.as_ref().is_some_and(|shard| shard.recovery == recovery.number) {
+            return Ok(true);
+        }
+        if found.as_ref().map(|shard| shard.found_at()) != recovery.found {
+            return Ok(false);
+        }
+        match found {
+            Some(shard) if recovery.remake != Remake::Anew => shard.restore(recovery),
+            _ => {
+                store.shards.insert(recovery.shard, MemoryShard::anew(recovery, now));
+            }
+        }
+        store.accounts.clear();
+        Ok(true)
     }
 }
 
 #[async_trait]
 impl LogAccounts for MemoryAccumulator {
-    async fn open(&self, log: &LogName, from: u64) -> Result<u64, PortError> {
-        let new = LogAccount { next: from, ..LogAccount::default() };
-        Ok(lock(&self.store).accounts.entry(log.clone()).or_insert(new).next)
+    async fn open(&self, log: &LogName, from: u64) -> Result<Option<u64>, PortError> {
+        let mut store = lock(&self.store);
+        let further = store.shards.values().any(|shard| shard.position(log) > LogPosition::before(from));
+        if further && !store.accounts.contains_key(log) {
+            return Ok(None);
+        }
+        let received = store.shards.values().map(|shard| shard.taken(log)).sum();
+        let new = LogAccount { next: from, received, refused: 0 };
+        Ok(Some(store.accounts.entry(log.clone()).or_insert(new).next))
     }
 
     async fn settle(&self, log: &LogName, step: LogStep) -> Result<u64, PortError> {
@@ -224,6 +290,25 @@ mod tests {
             Some(Arc::new(self.0.another()))
         }
     }
+
+    impl crate::contract::recovery::FragileStore for MemoryAccumulator {
+        type Store = Self;
+
+        async fn open(&self) -> Self {
+            self.another()
+        }
+
+        fn lose(&self) {
+            self.lose_storage();
+        }
+
+        /// In memory a shard is one thing.
+        fn lose_by_half(&self) {
+            self.lose_storage();
+        }
+    }
+
+    crate::storage_contract!(MemoryAccumulator::new(Duration::from_hours(48)));
 
     mod of_four_shards {
         use super::*;

@@ -1,11 +1,15 @@
 //! A ledger in memory.
 
-use crate::ports::{
-    FlushReceipt, PortError, Registration, SealedGeneration, ShardMark, ShardRecord, ShardRegistry,
-    ShardStatus, UsageFilter, UsageLedger, UsageReader, UsageRow, UsageRows, UsageSnapshot,
+use crate::{
+    open_log::Settled,
+    ports::{
+        FlushReceipt, LogMark, PortError, Recovery, RecoveryBooks, Registration, SealedGeneration,
+        ShardHistory, ShardMark, ShardRecord, ShardRecovery, ShardRegistry, ShardStatus, UsageFilter,
+        UsageLedger, UsageReader, UsageRow, UsageRows, UsageSnapshot,
+    },
 };
 use async_trait::async_trait;
-use domain::{AccumulatorId, Shard, ShardCount, TotalAmount, UsageTotal, UsageTotals};
+use domain::{AccumulatorId, LogName, Shard, ShardCount, Timestamp, TotalAmount, UsageTotal, UsageTotals};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::{
     collections::BTreeMap,
@@ -25,7 +29,11 @@ pub struct MemoryLedger {
 struct Books {
     usage: UsageTotals,
     flushes: BTreeMap<(Shard, u64), (UsageTotal, u64)>,
+    /// Of the last generation of each shard: when it was sealed, and how far logs were counted.
+    last: BTreeMap<Shard, (Timestamp, Vec<LogMark>)>,
     registration: Option<Registration>,
+    /// The latest last, each with whether it has ended.
+    recoveries: Vec<(Recovery, bool)>,
 }
 
 impl MemoryLedger {
@@ -101,10 +109,14 @@ impl UsageLedger for MemoryLedger {
             usage.add_total(row.key, row.total);
         }
         match books.record(sealed.accumulator, sealed.shard) {
+            Some(record) if record.recovery != sealed.recovery => {
+                return Err(PortError::permanent(OPERATION, "the shard was recovered since it was read"));
+            }
             Some(record) if record.flushed + 1 == sealed.generation => record.flushed = sealed.generation,
             _ => return Err(PortError::permanent(OPERATION, "the generation does not follow the last one")),
         }
         books.usage = usage;
+        books.last.insert(sealed.shard, (sealed.sealed_at, sealed.positions.clone()));
         books.flushes.insert((sealed.shard, sealed.generation), (sealed.total, rows));
         Ok(FlushReceipt { total, rows, written: true })
     }
@@ -117,7 +129,13 @@ impl ShardRegistry for MemoryLedger {
         accumulator: AccumulatorId,
         shards: ShardCount,
     ) -> Result<Registration, PortError> {
-        let fresh = |shard| ShardRecord { shard, status: ShardStatus::Creating, seen: (0, 0), flushed: 0 };
+        let fresh = |shard| ShardRecord {
+            shard,
+            status: ShardStatus::Creating,
+            seen: (0, 0),
+            flushed: 0,
+            recovery: 0,
+        };
         let registration =
             || Registration { accumulator, shards, records: shards.shards().map(fresh).collect() };
         Ok(self.books().registration.get_or_insert_with(registration).clone())
@@ -140,9 +158,86 @@ impl ShardRegistry for MemoryLedger {
             return Err(unknown("record how far the shards were seen"));
         }
         for mark in marks {
-            if let Some(record) = books.record(accumulator, mark.shard) {
+            let record = books.record(accumulator, mark.shard);
+            if let Some(record) = record.filter(|record| record.recovery == mark.recovery) {
                 record.seen = record.seen.max((mark.generation, mark.sequence));
             }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl RecoveryBooks for MemoryLedger {
+    async fn histories(&self, accumulator: AccumulatorId) -> Result<Vec<ShardHistory>, PortError> {
+        let books = self.books();
+        let known = books.registration.iter().filter(|known| known.accumulator == accumulator);
+        let history = |record: &ShardRecord| {
+            let shard = record.shard;
+            let of_shard = books.flushes.range((shard, 0)..=(shard, u64::MAX));
+            let steps = books.recoveries.iter().flat_map(|(recovery, _)| &recovery.shards);
+            let done = steps.filter(|(step, done)| step.shard == shard && *done).map(|(step, _)| step.number);
+            let (sealed_at, positions) = books.last.get(&shard).cloned().unzip();
+            ShardHistory {
+                shard,
+                recovered: done.max().unwrap_or_default(),
+                pulses: of_shard.map(|(_, (total, _))| total.pulses).sum(),
+                sealed_at,
+                positions: positions.unwrap_or_default(),
+                seen_at: None,
+            }
+        };
+        Ok(known.flat_map(|known| &known.records).map(history).collect())
+    }
+
+    async fn latest(&self, _: AccumulatorId) -> Result<Option<(Recovery, bool)>, PortError> {
+        Ok(self.books().recoveries.last().cloned())
+    }
+
+    async fn begin(&self, accumulator: AccumulatorId, recovery: &Recovery) -> Result<bool, PortError> {
+        let mut books = self.books();
+        if books.recoveries.iter().any(|(known, _)| known.number == recovery.number) {
+            return Ok(false);
+        }
+        for (step, _) in &recovery.shards {
+            let record = books.record(accumulator, step.shard);
+            let record = record.ok_or_else(|| unknown("begin a recovery"))?;
+            if (record.flushed, record.seen) != (step.flushed, step.seen) {
+                return Ok(false);
+            }
+        }
+        for (step, _) in &recovery.shards {
+            if let Some(record) = books.record(accumulator, step.shard) {
+                record.recovery = recovery.number;
+            }
+        }
+        books.recoveries.push((recovery.clone(), false));
+        Ok(true)
+    }
+
+    async fn restored(&self, recovery: &ShardRecovery) -> Result<(), PortError> {
+        let mut books = self.books();
+        let steps = books.recoveries.iter_mut().filter(|(known, _)| known.number == recovery.number);
+        let mut steps = steps.flat_map(|(known, _)| &mut known.shards);
+        let step = steps.find(|(step, done)| step.shard == recovery.shard && !done);
+        if let Some((_, done)) = step {
+            *done = true;
+            let record = books.record(recovery.accumulator, recovery.shard);
+            if let Some(record) = record.filter(|record| record.recovery == recovery.number) {
+                record.seen = (recovery.generation, recovery.sequence);
+            }
+        }
+        Ok(())
+    }
+
+    async fn moving(&self, _: AccumulatorId, _: u64, _: &[(LogName, Settled)]) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    async fn ended(&self, _: AccumulatorId, number: u64) -> Result<(), PortError> {
+        let mut books = self.books();
+        if let Some((_, ended)) = books.recoveries.iter_mut().find(|(known, _)| known.number == number) {
+            *ended = true;
         }
         Ok(())
     }
@@ -180,4 +275,5 @@ mod tests {
     }
 
     crate::ledger_contract!(async { MemoryLedger::new() });
+    crate::recovery_books_contract!(async { MemoryLedger::new() });
 }

@@ -41,7 +41,8 @@ impl Accounts {
         let to = finished.watermark.sequence + 1;
         let first = finished.verdicts.first().map_or(to, |(offset, _)| *offset);
         // One that stands elsewhere says where.
-        let mut stands = self.dependency.hold(|| store.open(&reading.log, first)).await?;
+        let stands = self.dependency.hold(|| store.open(&reading.log, first)).await?;
+        let Some(mut stands) = stands else { return Ok(()) };
         while stands < to {
             let (mut received, mut refused) = (0, 0);
             for (_, verdicts) in finished.verdicts.iter().filter(|(at, _)| self.by_offset && *at >= stands) {

@@ -132,6 +132,8 @@ pub struct ShardState {
     pub generation: u64,
     /// Grows with every change of the shard.
     pub sequence: u64,
+    /// The number of its latest recovery from lost storage; 0 where there never was one.
+    pub recovery: u64,
     /// The newest generation that was deleted after it was written; 0 before the first.
     pub deleted: u64,
     /// What the active generation holds; amounts of different units are added up.
@@ -184,6 +186,8 @@ pub struct SealedGeneration {
     pub shard: Shard,
     /// The number of the generation.
     pub generation: u64,
+    /// The shard's latest recovery when this was read: the ledger takes nothing of before the one that it has on record.
+    pub recovery: u64,
     /// Its totals, kept by the same steps that counted; amounts of different units are added up.
     pub total: UsageTotal,
     /// When it was sealed.

@@ -18,6 +18,8 @@ pub struct ShardCut {
     pub identities: u64,
     /// How many it has remembered in its life and forgotten since.
     pub identities_dropped: u64,
+    /// How many pulses in the books it knows nothing of, because their identities were lost with its storage.
+    pub identities_lost: u64,
 }
 
 /// A sealed generation that is not deleted.

@@ -37,8 +37,8 @@ pub trait UsageLedger: Send + Sync + 'static {
     /// Writes a generation in one transaction: its record, its rows added to the hourly totals, the shard's watermark.
     ///
     /// Idempotent by (accumulator, shard, generation): where it is recorded already nothing is read or written and the
-    /// record is returned. `rows` must come to the sealed total, and the generation must follow the last one written;
-    /// otherwise nothing is written and the error is permanent. A transient error says nothing about the effect.
+    /// record is returned. `rows` must come to the sealed total, the generation must follow the last one written, and no
+    /// recovery of the shard may have begun since it was read; otherwise nothing is written and the error is permanent. A transient error says nothing about the effect.
     async fn write(&self, sealed: &SealedGeneration, rows: UsageRows<'_>) -> Result<FlushReceipt, PortError>;
 }
 
@@ -62,6 +62,8 @@ pub struct ShardRecord {
     pub seen: (u64, u64),
     /// The last generation in the books; 0 before the first.
     pub flushed: u64,
+    /// The latest recovery from lost storage that was begun; 0 where there never was one.
+    pub recovery: u64,
 }
 
 /// The accumulator that the ledger belongs with.
@@ -84,6 +86,8 @@ pub struct ShardMark {
     pub generation: u64,
     /// Its sequence.
     pub sequence: u64,
+    /// Its latest recovery.
+    pub recovery: u64,
 }
 
 /// The ledger's memory of the accumulator, by which lost or rolled-back storage is noticed.
@@ -103,7 +107,7 @@ pub trait ShardRegistry: Send + Sync + 'static {
     /// Records that the shard was made. Idempotent.
     async fn confirm_created(&self, accumulator: AccumulatorId, shard: Shard) -> Result<(), PortError>;
 
-    /// Records how far shards were seen; marks never go back.
+    /// Records how far shards were seen; marks never go back. Those of before the latest recovery say nothing.
     async fn mark_seen(&self, accumulator: AccumulatorId, marks: &[ShardMark]) -> Result<(), PortError>;
 }
 

@@ -63,7 +63,10 @@ impl LogBalance {
 #[async_trait]
 pub trait LogAccounts: Send + Sync + 'static {
     /// Opens an account that begins at the offset, unless there is one; says where it stands.
-    async fn open(&self, log: &LogName, from: u64) -> Result<u64, PortError>;
+    ///
+    /// `None` where a shard has taken pulses from there on: what comes again to it is received and not taken, so nothing
+    /// can be added up, until a later reading finds every shard no further than its beginning.
+    async fn open(&self, log: &LogName, from: u64) -> Result<Option<u64>, PortError>;
 
     /// Takes a step if the account stands where the step begins; says where it stands then. A log without an account is a
     /// permanent error.

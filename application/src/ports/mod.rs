@@ -14,6 +14,7 @@ mod inbox;
 mod intake;
 mod ledger;
 mod log_accounts;
+mod recovery;
 mod source;
 mod suspects;
 
@@ -41,6 +42,9 @@ pub use ledger::{
     UsageSnapshot, WindowSum,
 };
 pub use log_accounts::{LogAccount, LogAccounts, LogBalance, LogStep};
+pub use recovery::{
+    FoundAt, LogSource, Recovery, RecoveryBooks, Remake, ShardHistory, ShardRecovery, ShardStorage,
+};
 pub use source::{Delivery, Envelope, LogReading, PartitionId, PulseSource, Received, Watermark};
 pub use suspects::{SuspectId, Suspects};
 
@@ -57,6 +61,7 @@ pub use {
     intake::MockPulseIntake,
     ledger::{MockShardRegistry, MockUsageQueries, MockUsageReader},
     log_accounts::MockLogAccounts,
+    recovery::MockLogSource,
     source::MockPulseSource,
     suspects::MockSuspects,
 };

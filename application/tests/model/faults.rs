@@ -145,7 +145,7 @@ impl PulseSink for Faulty<MemoryAccumulator> {
 
 #[async_trait]
 impl LogAccounts for Faulty<MemoryAccumulator> {
-    async fn open(&self, log: &LogName, from: u64) -> Result<u64, PortError> {
+    async fn open(&self, log: &LogName, from: u64) -> Result<Option<u64>, PortError> {
         let (inner, late) = (Arc::clone(&self.inner), log.clone());
         let late = async move { drop(inner.open(&late, from).await) };
         self.faults.strike(Call::Account, self.inner.open(log, from), Some(late)).await

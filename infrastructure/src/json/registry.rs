@@ -16,8 +16,13 @@ impl ShardRegistry for JsonLedger {
             if let Some(known) = &state.registration {
                 return Ok(Step::Kept(known.clone()));
             }
-            let fresh =
-                |shard| ShardRecord { shard, status: ShardStatus::Creating, seen: (0, 0), flushed: 0 };
+            let fresh = |shard| ShardRecord {
+                shard,
+                status: ShardStatus::Creating,
+                seen: (0, 0),
+                flushed: 0,
+                recovery: 0,
+            };
             let records = shards.shards().map(fresh).collect();
             let registration = Registration { accumulator, shards, records };
             state.registration = Some(registration.clone());
@@ -53,7 +58,7 @@ impl ShardRegistry for JsonLedger {
         let marks = marks.to_vec();
         self.step(OPERATION, false, move |state| {
             let mut moved = false;
-            for ShardMark { shard, generation, sequence } in marks {
+            for ShardMark { shard, generation, sequence, .. } in marks {
                 let Some(record) = state.record(accumulator, shard) else {
                     return Err(stranger(OPERATION, accumulator, shard));
                 };

@@ -10,6 +10,7 @@ use rdkafka::{
     ClientContext, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
     error::KafkaResult,
+    topic_partition_list::TopicPartitionListElem,
     types::RDKafkaRespErr,
 };
 use std::{
@@ -133,12 +134,7 @@ impl Assignment {
         for element in committed.elements() {
             element.error().map_err(kafka)?;
             let partition = element.partition();
-            let known = match element.offset() {
-                Offset::Offset(next) => {
-                    Some(Settled { next: offset(next)?, first: first_of(element.metadata()) })
-                }
-                _ => None,
-            };
+            let known = settled_of(&element)?;
             let OpenedLog { start, settled, reading } =
                 self.open_partition(consumer, &cluster, partition, known)?;
             if known.is_none() {
@@ -163,9 +159,7 @@ impl Assignment {
         partition: i32,
         settled: Option<Settled>,
     ) -> Result<OpenedLog, PortError> {
-        let name = LogName::of(&["kafka", cluster, &self.topic, &partition.to_string()]);
-        let name =
-            name.ok_or_else(|| PortError::permanent(OPERATION, "the name of the topic is too long"))?;
+        let name = log_name(cluster, &self.topic, partition)?;
         let extent = consumer.fetch_watermarks(&self.topic, partition, QUESTION_LIMIT);
         let (begin, end) = extent.map_err(|error| during(OPERATION, error))?;
         let (begin, end) = (offset(begin)?, offset(end)?);
@@ -183,8 +177,24 @@ impl Assignment {
     }
 }
 
-fn offset(offset: i64) -> Result<u64, PortError> {
+pub(super) fn offset(offset: i64) -> Result<u64, PortError> {
     u64::try_from(offset).map_err(|error| PortError::permanent(OPERATION, error))
+}
+
+/// A partition as a log.
+pub(super) fn log_name(cluster: &str, topic: &str, partition: i32) -> Result<LogName, PortError> {
+    let name = LogName::of(&["kafka", cluster, topic, &partition.to_string()]);
+    name.ok_or_else(|| PortError::permanent(OPERATION, "the name of the topic is too long"))
+}
+
+/// What the group remembers of a partition, as it was committed.
+pub(super) fn settled_of(element: &TopicPartitionListElem<'_>) -> Result<Option<Settled>, PortError> {
+    match element.offset() {
+        Offset::Offset(next) => {
+            Ok(Some(Settled { next: offset(next)?, first: first_of(element.metadata()) }))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// What stands beside a committed offset, before the number of [`Settled::first`].

@@ -8,7 +8,7 @@
 //! - `consumer`: the consumer and the thread that polls it; `assignment`: which partitions it reads, and from where on.
 //! - `dead_letters`: what was refused (`DeadLetters`); `letters`: people who go through it (`LetterPlace`);
 //!   `publisher`: messages for the topic.
-//! - `observer`: how far the group is behind (`Backlog`).
+//! - `observer`: how far the group is behind (`Backlog`); `recovery`: its offsets, to be set back (`LogSource`).
 //! - `envelope`: what a message says about itself; `error`: what is worth trying again.
 
 mod assignment;
@@ -19,12 +19,14 @@ mod error;
 mod letters;
 mod observer;
 mod publisher;
+mod recovery;
 mod source;
 
 pub use dead_letters::{KafkaDeadLetters, header};
 pub use letters::KafkaLetters;
 pub use observer::KafkaObserver;
 pub use publisher::{KafkaMessage, KafkaPublisher};
+pub use recovery::KafkaOffsets;
 pub use source::KafkaSource;
 
 use rdkafka::ClientConfig;

@@ -4,7 +4,7 @@
 //! - `shard_registry`: the memory of the accumulator (`ShardRegistry`).
 //! - `usage_reader`: the books as of one moment (`UsageReader`); `usage_queries`: parts of them (`UsageQueries`).
 //! - `inbox`, with `inbox_claims`: events on their way to be counted (`Inbox`); `api_keys`: who may call (`ApiKeys`).
-//! - `audit`: shows the books to an audit (`BooksAudit`).
+//! - `audit`: shows the books to an audit (`BooksAudit`). `recovery_books`: what was recovered (`RecoveryBooks`).
 //! - `session`: one bounded transaction; `error`: what is worth trying again.
 
 mod api_keys;
@@ -13,6 +13,7 @@ mod binary_copy;
 mod error;
 mod inbox;
 mod inbox_claims;
+mod recovery_books;
 mod session;
 mod shard_registry;
 mod usage_ledger;

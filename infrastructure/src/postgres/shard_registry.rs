@@ -15,7 +15,7 @@ const INSERT_SHARDS: &str = "\
 insert into accumulator_shards (accumulator, shard) select $1, shard from generate_series(0, $2 - 1) as shard";
 
 pub(super) const SELECT_REGISTRATION: &str = "\
-select a.id, a.shards, s.shard, s.status, s.seen_generation, s.seen_sequence, s.flushed_generation
+select a.id, a.shards, s.shard, s.status, s.seen_generation, s.seen_sequence, s.flushed_generation, s.recovery
 from accumulators a join accumulator_shards s on s.accumulator = a.id
 where a.retired_at is null
 order by s.shard";
@@ -31,8 +31,8 @@ select shard from accumulator_shards where accumulator = $1 and shard = any ($2)
 const MARK_SHARDS: &str = "\
 update accumulator_shards as known
 set seen_generation = mark.generation, seen_sequence = mark.sequence, seen_at = now()
-from unnest($2::integer[], $3::bigint[], $4::bigint[]) as mark (shard, generation, sequence)
-where known.accumulator = $1 and known.shard = mark.shard
+from unnest($2::integer[], $3::bigint[], $4::bigint[], $5::bigint[]) as mark (shard, generation, sequence, recovery)
+where known.accumulator = $1 and known.shard = mark.shard and known.recovery = mark.recovery
     and (mark.generation, mark.sequence) > (known.seen_generation, known.seen_sequence)";
 
 /// What the registry cannot do.
@@ -86,19 +86,21 @@ impl ShardRegistry for PostgresLedger {
 
     async fn mark_seen(&self, accumulator: AccumulatorId, marks: &[ShardMark]) -> Result<(), PortError> {
         const OPERATION: &str = "record how far the shards were seen";
-        let mut furthest: BTreeMap<Shard, (u64, u64)> = BTreeMap::new();
+        // Recovery, generation and sequence.
+        let mut furthest: BTreeMap<Shard, (u64, u64, u64)> = BTreeMap::new();
         for mark in marks {
             let seen = furthest.entry(mark.shard).or_default();
-            *seen = (*seen).max((mark.generation, mark.sequence));
+            *seen = (*seen).max((mark.recovery, mark.generation, mark.sequence));
         }
         if furthest.is_empty() {
             return Ok(());
         }
         let shards: Vec<i32> = furthest.keys().map(|shard| i32::from(shard.0)).collect();
-        let column = |value: fn(&(u64, u64)) -> u64| -> Result<Vec<i64>, PortError> {
+        let column = |value: fn(&(u64, u64, u64)) -> u64| -> Result<Vec<i64>, PortError> {
             furthest.values().map(|seen| bigint(OPERATION, value(seen))).collect()
         };
-        let (generations, sequences) = (column(|seen| seen.0)?, column(|seen| seen.1)?);
+        let recoveries = column(|seen| seen.0)?;
+        let (generations, sequences) = (column(|seen| seen.1)?, column(|seen| seen.2)?);
         let name = accumulator_name(accumulator);
         let mut session = self.begin(OPERATION, session::WRITE).await?;
         let known: Vec<(i32,)> =
@@ -110,7 +112,7 @@ impl ShardRegistry for PostgresLedger {
             ));
         }
         let mark = sqlx::query(MARK_SHARDS).bind(name).bind(shards).bind(generations).bind(sequences);
-        session.execute(mark).await?;
+        session.execute(mark.bind(recoveries)).await?;
         session.commit().await
     }
 }
@@ -124,6 +126,7 @@ pub(super) struct ShardRow {
     seen_generation: i64,
     seen_sequence: i64,
     flushed_generation: i64,
+    recovery: i64,
 }
 
 /// The rows of the accumulator in use, in the order of its shards; `None` where there is none.
@@ -152,6 +155,7 @@ pub(super) fn registration(
             status,
             seen,
             flushed: counter(operation, row.flushed_generation)?,
+            recovery: counter(operation, row.recovery)?,
         });
     }
     if records.len() != usize::from(shards.get()) || records.len() != rows.len() {

@@ -65,7 +65,7 @@ where accumulator = $1 and shard = $2 and generation = $3";
 /// The last statement, so that workers that report what they saw wait for it as briefly as possible.
 const ADVANCE_WATERMARK: &str = "\
 update accumulator_shards set flushed_generation = $3, flushed_at = now()
-where accumulator = $1 and shard = $2 and flushed_generation = $3 - 1
+where accumulator = $1 and shard = $2 and flushed_generation = $3 - 1 and recovery = $4
     and exists (select from accumulators where id = $1 and retired_at is null)";
 
 /// A generation that is not written.
@@ -84,7 +84,8 @@ enum Why {
     #[error("its rows come to {} in {} pulses, the accumulator sealed {} in {}", .read.amount, .read.pulses, .sealed.amount, .sealed.pulses)]
     RowsOtherwise { read: UsageTotal, sealed: UsageTotal },
     #[error(
-        "it does not follow the last one in the books of accumulator {accumulator}, or that is not the one in use"
+        "it does not follow the last one in the books of accumulator {accumulator}, or that is not the one in use, or the \
+         shard was recovered since"
     )]
     Gap { accumulator: AccumulatorId },
     #[error("{sent} rows were sent, {taken} arrived")]
@@ -216,7 +217,7 @@ impl<'a> Flush<'a> {
         session.execute(complete.bind(bigint(OPERATION, count)?)).await?;
         let advance =
             sqlx::query(ADVANCE_WATERMARK).bind(&self.accumulator).bind(self.shard).bind(self.generation);
-        match session.execute(advance).await? {
+        match session.execute(advance.bind(bigint(OPERATION, self.sealed.recovery)?)).await? {
             1 => {
                 crash_point::hit("watermark_advanced");
                 Ok(())

@@ -49,4 +49,4 @@ pub use observer::RabbitmqObserver;
 pub use publisher::{OutgoingMessage, RabbitmqPublisher};
 pub use settings::{QueueType, RabbitmqSettings};
 pub use source::RabbitmqSource;
-pub use stream::RabbitmqStreamSource;
+pub use stream::{RabbitmqStreamMarks, RabbitmqStreamSource};

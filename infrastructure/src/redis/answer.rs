@@ -1,6 +1,11 @@
 //! What the scripts answer, read strictly.
 
-use super::{fault::Fault, keys, marks::Seen, sum::Sum};
+use super::{
+    fault::Fault,
+    keys,
+    marks::{Seen, parse_name},
+    sum::Sum,
+};
 use domain::{AccumulatorId, LogPosition, Shard, ShardCount, Timestamp};
 use redis::Value;
 
@@ -69,9 +74,9 @@ impl Values {
         LogPosition::parse(&text).ok_or_else(|| Fault::Storage(format!("{text} is no position of a log")))
     }
 
-    pub(super) fn accumulator(&mut self) -> Result<AccumulatorId, Fault> {
-        let text = self.text()?;
-        AccumulatorId::parse(&text).ok_or_else(|| Fault::Storage(format!("{text} is no accumulator's id")))
+    /// The accumulator of a shard, and the latest recovery of the shard.
+    pub(super) fn accumulator(&mut self) -> Result<(AccumulatorId, u64), Fault> {
+        accumulator(&self.text()?)
     }
 
     pub(super) fn shards(&mut self) -> Result<ShardCount, Fault> {
@@ -79,6 +84,11 @@ impl Values {
         let count = u16::try_from(number).ok().and_then(ShardCount::new);
         count.ok_or_else(|| Fault::Storage(format!("{number} is no number of shards")))
     }
+}
+
+/// The accumulator and the recovery that the name of a shard tells.
+pub(super) fn accumulator(name: &str) -> Result<(AccumulatorId, u64), Fault> {
+    parse_name(name).ok_or_else(|| Fault::Storage(format!("{name} is no accumulator's id")))
 }
 
 /// A number as Redis stores it: digits only.
@@ -121,11 +131,20 @@ pub(super) fn missing(shard: Shard, seen: Option<Seen>) -> String {
     let seen = seen.map_or_else(String::new, |seen| {
         format!("; this program has seen it at generation {}, sequence {}", seen.generation, seen.sequence)
     });
-    format!("shard {shard} is missing ({key}): the storage of Redis was lost or replaced{seen}")
+    format!(
+        "shard {shard} is missing ({key}): the storage of Redis was lost or replaced{seen}; see `app recover`"
+    )
 }
 
 pub(super) fn foreign(shard: Shard, found: &str, seen: Option<Seen>) -> String {
     let key = keys::meta(shard);
+    if let (Some((found, recovery)), Some(seen)) = (parse_name(found), seen)
+        && found == seen.accumulator
+    {
+        return format!(
+            "shard {shard} is of recovery {recovery}, and this program has seen it before ({key}): start it again"
+        );
+    }
     let ours = seen.map_or_else(|| "the one asked for".to_owned(), |seen| seen.accumulator.to_string());
     format!(
         "shard {shard} belongs to accumulator {found}, and not to {ours}: this is another Redis, or its storage was \
@@ -143,7 +162,7 @@ pub(super) fn behind(shard: Shard, (generation, sequence): (u64, u64), seen: Opt
     format!(
         "shard {shard} is at generation {generation}, sequence {sequence}, and this program has seen it at generation \
          {seen_generation}, sequence {seen_sequence}: the storage of Redis was rolled back, {} generations and {} \
-         changes are gone",
+         changes are gone; see `app recover`",
         seen_generation.saturating_sub(generation),
         seen_sequence.saturating_sub(sequence),
     )

@@ -132,7 +132,8 @@ impl Standing {
 fn read_cut(values: &mut Values) -> Result<ShardCut, Fault> {
     let state = state(values)?;
     let active_rows = RowCount { recorded: Some(values.number()?), stored: values.number()? };
-    let (identities, identities_dropped) = (values.number()?, values.number()?);
+    let (identities, identities_dropped, identities_lost) =
+        (values.number()?, values.number()?, values.number()?);
     let mut sealed = Vec::new();
     while !values.is_empty() {
         sealed.push(SealedCut {
@@ -142,5 +143,5 @@ fn read_cut(values: &mut Values) -> Result<ShardCut, Fault> {
             rows: RowCount { recorded: Some(values.number()?), stored: values.number()? },
         });
     }
-    Ok(ShardCut { state, active_rows, sealed, identities, identities_dropped })
+    Ok(ShardCut { state, active_rows, sealed, identities, identities_dropped, identities_lost })
 }

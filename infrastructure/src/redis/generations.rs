@@ -1,7 +1,8 @@
 //! Generations from sealing to deletion.
 
 use super::{
-    RedisAccumulator, answer, answer::Answer, fault::Fault, keys, logs, milliseconds, rows, script, sum::Sum,
+    RedisAccumulator, answer, answer::Answer, fault::Fault, keys, logs, marks, milliseconds, rows, script,
+    sum::Sum,
 };
 use application::ports::{GenerationStore, PortError, SealedGeneration, UsageRow};
 use async_trait::async_trait;
@@ -78,9 +79,9 @@ impl RedisAccumulator {
             return Err(Fault::Storage(answer::missing(shard, seen)));
         }
         let mut meta = answer::Values::new(meta);
-        let (accumulator, active, deleted) = (meta.accumulator()?, meta.number()?, meta.number()?);
-        if seen.is_some_and(|seen| seen.accumulator != accumulator) {
-            return Err(Fault::Storage(answer::foreign(shard, &accumulator.to_string(), seen)));
+        let (name, active, deleted) = (meta.text()?, meta.number()?, meta.number()?);
+        if seen.is_some_and(|seen| seen.name() != name) {
+            return Err(Fault::Storage(answer::foreign(shard, &name, seen)));
         }
         if sealed.first() == Some(&Value::Nil) {
             return if deleted < generation && generation < active {
@@ -92,7 +93,8 @@ impl RedisAccumulator {
         let mut sealed = answer::Values::new(sealed);
         let (total, sealed_at) = (sealed.sum()?.total(), sealed.timestamp()?);
         let positions = logs::marks(&sealed.optional_text()?.unwrap_or_default())?;
-        Ok(Some(SealedGeneration { accumulator, shard, generation, total, sealed_at, positions }))
+        let (accumulator, recovery) = answer::accumulator(&name)?;
+        Ok(Some(SealedGeneration { accumulator, shard, generation, recovery, total, sealed_at, positions }))
     }
 
     async fn delete_sealed(&self, sealed: &SealedGeneration) -> Result<(), Fault> {
@@ -105,10 +107,10 @@ impl RedisAccumulator {
 
     /// One step of a deletion; returns the list of names to go on with.
     async fn delete_from(&self, sealed: &SealedGeneration, list: u32) -> Result<Option<u32>, Fault> {
-        let SealedGeneration { accumulator, shard, generation, total, .. } = *sealed;
+        let SealedGeneration { accumulator, shard, generation, recovery, total, .. } = *sealed;
         let seen = self.marks.get(shard);
         let mut call = script::DELETE.on(&keys::meta(shard), 8, 160);
-        self.guard_for(&mut call, Some(accumulator), seen);
+        self.guard_for(&mut call, Some(marks::name(accumulator, recovery)), seen);
         // A total that no sum can hold is not that of any generation.
         let expected = Sum::of(total).map(|sum| sum.to_bytes().to_vec()).unwrap_or_default();
         call.arg(generation).arg(&expected[..]).arg(list).arg(LISTS_MAX);

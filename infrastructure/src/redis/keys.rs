@@ -51,6 +51,11 @@ pub(super) fn suspect(suspect: SuspectId) -> String {
     format!("pulse:{{{}}}:suspect:{:032x}", Shard(0), u128::from_be_bytes(suspect.0))
 }
 
+/// What the keys of a shard match.
+pub(super) fn of_shard(shard: Shard) -> String {
+    format!("pulse:{{{shard}}}:*")
+}
+
 /// What the keys of all shards match.
 pub(super) const OF_ALL_SHARDS: &str = "pulse:{*}:*";
 

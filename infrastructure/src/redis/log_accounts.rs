@@ -3,12 +3,12 @@
 use super::{RedisAccumulator, answer::Values, fault::Fault, keys, script};
 use application::ports::{LogAccount, LogAccounts, LogBalance, LogStep, PortError};
 use async_trait::async_trait;
-use domain::LogName;
+use domain::{LogName, LogPosition};
 use redis::Value;
 
 #[async_trait]
 impl LogAccounts for RedisAccumulator {
-    async fn open(&self, log: &LogName, from: u64) -> Result<u64, PortError> {
+    async fn open(&self, log: &LogName, from: u64) -> Result<Option<u64>, PortError> {
         const OPERATION: &str = "opening the account of a log in Redis";
         self.open_account(log, from).await.map_err(|fault| fault.during(OPERATION))
     }
@@ -25,19 +25,42 @@ impl LogAccounts for RedisAccumulator {
 }
 
 impl RedisAccumulator {
-    async fn open_account(&self, log: &LogName, from: u64) -> Result<u64, Fault> {
+    async fn open_account(&self, log: &LogName, from: u64) -> Result<Option<u64>, Fault> {
         let mut ask = redis::cmd("HGET");
         ask.arg(keys::accounts()).arg(log.as_str());
         let account: Option<String> = self.link.query(&ask).await?;
         if let Some(account) = account {
-            return Ok(parse(&account)?.next);
+            return parse(&account).map(|account| Some(account.next));
+        }
+        // Before the positions: where no shard is further than the beginning, all of it was taken before that.
+        let taken = self.taken(&[log.as_str()]).await?.iter().sum::<u64>();
+        for shard in self.shards.shards() {
+            if self.position(shard, log).await? > LogPosition::before(from) {
+                return Ok(None);
+            }
         }
         let mut open = redis::cmd("HSETNX");
-        open.arg(keys::accounts()).arg(log.as_str()).arg(format!("{from} 0 0"));
+        open.arg(keys::accounts()).arg(log.as_str()).arg(format!("{from} {taken} 0"));
         self.link.query::<()>(&open).await?;
         // Another may have been the first.
         let account: String = self.link.query(&ask).await?;
-        Ok(parse(&account)?.next)
+        parse(&account).map(|account| Some(account.next))
+    }
+
+    /// How many pulses all shards together have taken from each log.
+    async fn taken(&self, logs: &[&str]) -> Result<Vec<u64>, Fault> {
+        let mut sums = vec![0; logs.len()];
+        for shard in self.shards.shards() {
+            let mut ask = redis::cmd("HMGET");
+            ask.arg(keys::taken(shard)).arg(logs);
+            let taken: Vec<Value> = self.link.query(&ask).await?;
+            for (sum, taken) in sums.iter_mut().zip(taken) {
+                if taken != Value::Nil {
+                    *sum += Values::new(vec![taken]).number()?;
+                }
+            }
+        }
+        Ok(sums)
     }
 
     async fn settle_account(&self, log: &LogName, step: LogStep) -> Result<u64, Fault> {
@@ -67,18 +90,9 @@ impl RedisAccumulator {
                 Ok(LogBalance { log: name, account: parse(account)?, taken: 0 })
             })
             .collect::<Result<Vec<_>, Fault>>()?;
-        for shard in self.shards.shards() {
-            let mut ask = redis::cmd("HMGET");
-            ask.arg(keys::taken(shard));
-            for (log, _) in &accounts {
-                ask.arg(log);
-            }
-            let taken: Vec<Value> = self.link.query(&ask).await?;
-            for (balance, taken) in balances.iter_mut().zip(taken) {
-                if taken != Value::Nil {
-                    balance.taken += Values::new(vec![taken]).number()?;
-                }
-            }
+        let logs: Vec<&str> = accounts.iter().map(|(log, _)| log.as_str()).collect();
+        for (balance, taken) in balances.iter_mut().zip(self.taken(&logs).await?) {
+            balance.taken = taken;
         }
         Ok(balances)
     }

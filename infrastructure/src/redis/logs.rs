@@ -19,7 +19,7 @@ impl LogPositions for RedisAccumulator {
 }
 
 impl RedisAccumulator {
-    async fn position(&self, shard: Shard, log: &LogName) -> Result<LogPosition, Fault> {
+    pub(super) async fn position(&self, shard: Shard, log: &LogName) -> Result<LogPosition, Fault> {
         let seen = self.marks.get(shard);
         let mut ask = redis::pipe();
         ask.cmd("HMGET").arg(keys::meta(shard)).arg(&["accumulator", "generation", "sequence"]);
@@ -29,9 +29,9 @@ impl RedisAccumulator {
             return Err(Fault::Storage(answer::missing(shard, seen)));
         }
         let mut meta = answer::Values::new(meta);
-        let (accumulator, found) = (meta.accumulator()?, (meta.number()?, meta.number()?));
-        if let Some(other) = seen.filter(|seen| seen.accumulator != accumulator) {
-            return Err(Fault::Storage(answer::foreign(shard, &accumulator.to_string(), Some(other))));
+        let (name, found) = (meta.text()?, (meta.number()?, meta.number()?));
+        if let Some(other) = seen.filter(|seen| seen.name() != name) {
+            return Err(Fault::Storage(answer::foreign(shard, &name, Some(other))));
         }
         if seen.is_some_and(|seen| found.0 < seen.generation || found.1 < seen.sequence) {
             return Err(Fault::Storage(answer::behind(shard, found, seen)));

@@ -2,7 +2,7 @@
 //!
 //! | key | holds |
 //! |---|---|
-//! | `pulse:{S}:meta` | accumulator, number of shards, generation, sequence, buckets, total, counters, last batches |
+//! | `pulse:{S}:meta` | accumulator (after a recovery with its number), number of shards, generation, sequence, buckets, total, counters, last batches |
 //! | `pulse:{S}:agg:G` | the rows of generation G: usage key to sum |
 //! | `pulse:{S}:names:G:N` | the usage keys of generation G in the order of their appearance, 4,096 to a list |
 //! | `pulse:{S}:gen:G` | what the sealed generation G comes to, and when it was sealed |
@@ -12,7 +12,7 @@
 //! | `pulse:{S}:ids:B` | the identities of bucket B, each with the fingerprint of its content |
 //! | `pulse:{0}:suspect:H` | a message that is taken alone: how often it was, and how often it had come back by then |
 //!
-//! `audit` shows all of it to an audit. The scripts are in `scripts/`; what each may rely on is said there.
+//! `audit` shows all of it to an audit; `recovery` brings back a shard that was lost. The scripts are in `scripts/`; what each may rely on is said there.
 
 mod answer;
 mod audit;
@@ -26,6 +26,7 @@ mod link;
 mod log_accounts;
 mod logs;
 mod marks;
+mod recovery;
 mod rows;
 mod script;
 mod settings;
@@ -37,7 +38,7 @@ mod suspects;
 pub use settings::{RedisDurability, RedisSettings};
 
 use application::ports::PortError;
-use domain::{AccumulatorId, ShardCount, Timestamp};
+use domain::{ShardCount, Timestamp};
 use fault::Fault;
 use link::Link;
 use marks::{Marks, Seen};
@@ -79,12 +80,12 @@ impl RedisAccumulator {
 
     /// Adds what every script checks first: where this program has seen the shard.
     fn guard(&self, call: &mut Invocation, seen: Option<Seen>) {
-        self.guard_for(call, seen.map(|seen| seen.accumulator), seen);
+        self.guard_for(call, seen.map(Seen::name), seen);
     }
 
-    fn guard_for(&self, call: &mut Invocation, accumulator: Option<AccumulatorId>, seen: Option<Seen>) {
+    fn guard_for(&self, call: &mut Invocation, name: Option<String>, seen: Option<Seen>) {
         let (generation, sequence) = seen.map_or((0, 0), |seen| (seen.generation, seen.sequence));
-        call.arg(accumulator.map(|id| id.to_string()).unwrap_or_default()).arg(self.shards.get());
+        call.arg(name.unwrap_or_default()).arg(self.shards.get());
         call.arg(generation).arg(sequence);
     }
 }

@@ -46,6 +46,22 @@ pub(super) static TAKE_ALONE: LazyLock<Script> =
 pub(super) static SETTLE_LOG: LazyLock<Script> =
     LazyLock::new(|| Script::new(concat!("#!lua\n", include_str!("scripts/settle_log.lua"))));
 
+/// See [`SEAL`]: a shard may have to be brought back before anything can be flushed.
+pub(super) static RESTORE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        "#!lua flags=allow-oom\n",
+        include_str!("scripts/guard.lua"),
+        include_str!("scripts/restore.lua")
+    ))
+});
+/// See [`RESTORE`].
+pub(super) static SWEEP: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        "#!lua flags=allow-oom\n",
+        include_str!("scripts/guard.lua"),
+        include_str!("scripts/sweep.lua")
+    ))
+});
 /// Changes nothing.
 pub(super) static CUT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(

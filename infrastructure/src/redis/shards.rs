@@ -5,7 +5,7 @@ use super::{
     answer::{Answer, Values},
     fault::Fault,
     keys,
-    marks::Seen,
+    marks::{self, Seen},
     milliseconds, script,
 };
 use application::ports::{AccumulatorShards, PortError, ShardBirth, ShardCounts, ShardMark, ShardState};
@@ -57,12 +57,9 @@ impl RedisAccumulator {
         }
         let state = state(&mut Values::new(values))?;
         if let Some(seen) = seen {
-            if state.accumulator != seen.accumulator {
-                return Err(Fault::Storage(answer::foreign(
-                    shard,
-                    &state.accumulator.to_string(),
-                    Some(seen),
-                )));
+            let name = marks::name(state.accumulator, state.recovery);
+            if name != seen.name() {
+                return Err(Fault::Storage(answer::foreign(shard, &name, Some(seen))));
             }
             if state.generation < seen.generation || state.sequence < seen.sequence {
                 let found = (state.generation, state.sequence);
@@ -91,14 +88,16 @@ impl RedisAccumulator {
     }
 
     fn note_state(&self, shard: Shard, state: &ShardState) {
-        let ShardState { accumulator, generation, sequence, .. } = *state;
-        self.marks.note(shard, Seen { accumulator, generation, sequence });
+        let ShardState { accumulator, recovery, generation, sequence, .. } = *state;
+        self.marks.note(shard, Seen { accumulator, recovery, generation, sequence });
     }
 }
 
 pub(super) fn state(values: &mut Values) -> Result<ShardState, Fault> {
+    let (accumulator, recovery) = values.accumulator()?;
     Ok(ShardState {
-        accumulator: values.accumulator()?,
+        accumulator,
+        recovery,
         shards: values.shards()?,
         generation: values.number()?,
         sequence: values.number()?,

@@ -151,8 +151,8 @@ impl RedisAccumulator {
     /// Notes the generation and the sequence that an answer begins with.
     pub(super) fn note(&self, shard: Shard, seen: Option<Seen>, values: &mut Values) -> Result<(), Fault> {
         let (generation, sequence) = (values.number()?, values.number()?);
-        if let Some(Seen { accumulator, .. }) = seen {
-            self.marks.note(shard, Seen { accumulator, generation, sequence });
+        if let Some(seen) = seen {
+            self.marks.note(shard, Seen { generation, sequence, ..seen });
         }
         Ok(())
     }

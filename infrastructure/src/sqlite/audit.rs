@@ -44,7 +44,14 @@ impl AccumulatorAudit for EmbeddedStore {
         }
         let (identities, identities_dropped) =
             identities(&mut snapshot, shard).await?.map_err(refusal(OPERATION))?;
-        Ok(Some(ShardCut { state, active_rows: rows(0), sealed, identities, identities_dropped }))
+        Ok(Some(ShardCut {
+            state,
+            active_rows: rows(0),
+            sealed,
+            identities,
+            identities_dropped,
+            identities_lost: 0,
+        }))
     }
 
     /// A row that does not read is an error for all of them: it says where.

@@ -61,6 +61,7 @@ impl GenerationStore for EmbeddedStore {
                 accumulator,
                 shard,
                 generation,
+                recovery: 0,
                 total: row.total().map_err(refusal(OPERATION))?,
                 sealed_at: row.sealed_at().map_err(refusal(OPERATION))?,
                 positions: positions::from_json(&row.positions)

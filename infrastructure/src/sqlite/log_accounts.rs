@@ -10,8 +10,12 @@ use async_trait::async_trait;
 use domain::LogName;
 use sqlx::SqliteConnection;
 
-const OPEN: &str =
-    "INSERT INTO counting_log_accounts (log, next_offset) VALUES (?, ?) ON CONFLICT (log) DO NOTHING";
+/// Not where a shard is further: see the port.
+const OPEN: &str = "\
+INSERT INTO counting_log_accounts (log, next_offset, received)
+SELECT ?1, ?2, (SELECT coalesce(sum(taken), 0) FROM counting_logs WHERE log = ?1)
+WHERE NOT EXISTS (SELECT 1 FROM counting_logs WHERE log = ?1 AND (log_offset, items) > (?2, 0))
+ON CONFLICT (log) DO NOTHING";
 
 const SETTLE: &str = "\
 UPDATE counting_log_accounts SET next_offset = ?3, received = received + ?4, refused = refused + ?5
@@ -24,7 +28,7 @@ FROM counting_log_accounts AS accounts ORDER BY log";
 
 #[async_trait]
 impl LogAccounts for EmbeddedStore {
-    async fn open(&self, log: &LogName, from: u64) -> Result<u64, PortError> {
+    async fn open(&self, log: &LogName, from: u64) -> Result<Option<u64>, PortError> {
         const OPERATION: &str = "open the account of a log in the embedded file";
         let mut turn = self.file.writer(OPERATION).await?;
         let mut step = turn.begin().await?;
@@ -47,7 +51,7 @@ impl LogAccounts for EmbeddedStore {
         settle.execute(&mut *step).await.map_err(fault(OPERATION))?;
         let stands = stands(OPERATION, &mut step, log).await?;
         step.commit().await.map_err(fault(OPERATION))?;
-        Ok(stands)
+        stands.ok_or_else(|| PortError::permanent(OPERATION, format!("log {log} has no account")))
     }
 
     async fn balances(&self) -> Result<Vec<LogBalance>, PortError> {
@@ -74,12 +78,11 @@ async fn stands(
     operation: &'static str,
     connection: &mut SqliteConnection,
     log: &LogName,
-) -> Result<u64, PortError> {
+) -> Result<Option<u64>, PortError> {
     let next: Option<i64> = sqlx::query_scalar("SELECT next_offset FROM counting_log_accounts WHERE log = ?")
         .bind(log.as_str())
         .fetch_optional(connection)
         .await
         .map_err(fault(operation))?;
-    let next = next.ok_or_else(|| PortError::permanent(operation, format!("log {log} has no account")))?;
-    count(next).map_err(refusal(operation))
+    next.map(|next| count(next).map_err(refusal(operation))).transpose()
 }

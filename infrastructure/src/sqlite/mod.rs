@@ -145,6 +145,7 @@ impl EmbeddedStore {
             shard: *shard,
             generation: seen.generation,
             sequence: seen.sequence,
+            recovery: 0,
         };
         self.seen_shards().iter().map(mark).collect()
     }

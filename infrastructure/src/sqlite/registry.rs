@@ -129,6 +129,7 @@ impl RecordRow {
             },
             seen: (number(self.seen_generation)?, number(self.seen_sequence)?),
             flushed: number(self.flushed_generation)?,
+            recovery: 0,
         })
     }
 }

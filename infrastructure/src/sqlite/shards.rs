@@ -152,6 +152,7 @@ impl StateRow {
             shards: shards.map_err(refusal(operation))?,
             generation: now.generation,
             sequence: now.sequence,
+            recovery: 0,
             deleted: count(self.deleted).map_err(refusal(operation))?,
             active: total(held, self.pulses).map_err(refusal(operation))?,
             counts: ShardCounts {

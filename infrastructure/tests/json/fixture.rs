@@ -79,6 +79,7 @@ pub(crate) async fn write(
         accumulator: ACCUMULATOR,
         shard: Shard(0),
         generation,
+        recovery: 0,
         total,
         sealed_at,
         positions: Vec::new(),

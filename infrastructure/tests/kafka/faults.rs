@@ -3,11 +3,12 @@
 use super::{Cluster, Counted, TOPIC, contract::until};
 use application::{
     contract::source::SourceFixture,
-    ports::{DeadLetter, DeadLetters, Delivery, Envelope, PulseSource, Received},
+    open_log::{LogExtent, Settled},
+    ports::{DeadLetter, DeadLetters, Delivery, Envelope, LogSource, PulseSource, Received},
 };
 use domain::{LogName, LogPosition, Reason, Rejection, Timestamp};
 use futures_util::future::join_all;
-use infrastructure::kafka::{KafkaDeadLetters, KafkaSource};
+use infrastructure::kafka::{KafkaDeadLetters, KafkaOffsets, KafkaSource};
 use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     producer::FutureRecord,
@@ -193,4 +194,50 @@ async fn a_topic_that_was_counted_and_that_the_group_does_not_know_is_not_read()
     some(&source).await;
     source.close().await.unwrap();
     assert_eq!(cluster.committed(1), [Some(0)], "the group knows of a topic before it is delivered");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_is_set_back_and_read_again_and_not_while_it_has_members() {
+    let cluster = Cluster::new(2);
+    for partition in 0..2 {
+        put(&cluster, partition, (0..9).map(|_| b"counted".to_vec())).await;
+    }
+    let offsets = KafkaOffsets::new(cluster.settings.clone());
+    let known = offsets.extents().await.unwrap();
+    assert_eq!(known.len(), 2);
+    assert!(known.iter().all(|(_, extent)| extent.settled.is_none()), "the group knows nothing of it yet");
+    let (settled, back) = (Settled { next: 9, first: 2 }, Settled { next: 5, first: 2 });
+    for to in [settled, back] {
+        for (log, _) in &known {
+            offsets.move_to(log, to).await.unwrap();
+        }
+        let moved = offsets.extents().await.unwrap();
+        let extents: Vec<LogExtent> = moved.iter().map(|(_, extent)| *extent).collect();
+        assert_eq!(extents, [LogExtent { begin: 0, end: 9, settled: Some(to) }; 2]);
+    }
+    let stranger = LogName::of(&["kafka", "other", TOPIC, "0"]).unwrap();
+    assert!(!offsets.move_to(&stranger, back).await.unwrap_err().is_transient());
+
+    // One shard of two was lost, and has flushed up to here.
+    let left = vec![LogPosition::before(9), LogPosition::before(5)];
+    let again = cluster.source(Arc::new(Counted(left)));
+    let delivery = &some(&again).await[0];
+    assert_eq!((delivery.sequence, delivery.log.as_ref().unwrap().after), (5, 5));
+    let error = offsets.move_to(&known[0].0, settled).await.unwrap_err();
+    assert!(!error.is_transient() && error.to_string().contains("stop all workers"), "{error}");
+    again.close().await.unwrap();
+    assert_eq!(cluster.committed(2), [Some(5), Some(5)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_is_ahead_of_what_is_left_of_the_counts_is_not_believed() {
+    let cluster = Cluster::new(1);
+    put(&cluster, 0, (0..9).map(|_| b"counted".to_vec())).await;
+    let offsets = KafkaOffsets::new(cluster.settings.clone());
+    let log = offsets.extents().await.unwrap()[0].0.clone();
+    offsets.move_to(&log, Settled { next: 9, first: 0 }).await.unwrap();
+    let source = cluster.source(Arc::new(Counted(vec![LogPosition::before(9), LogPosition::before(5)])));
+    let error = timeout(Duration::from_mins(1), source.receive()).await.unwrap().unwrap_err();
+    assert!(!error.is_transient() && error.to_string().contains("app recover"), "{error}");
+    source.close().await.unwrap();
 }

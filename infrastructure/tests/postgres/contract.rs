@@ -42,3 +42,4 @@ pub(crate) async fn fresh() -> Database {
 
 application::ledger_contract!(fresh());
 application::queries_contract!(fresh());
+application::recovery_books_contract!(fresh());

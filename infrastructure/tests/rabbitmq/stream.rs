@@ -1,5 +1,8 @@
 //! Streams: the contract of sources, one reader at a time, and streams that are not what they were.
 
+#[path = "stream_recovery.rs"]
+mod recovery;
+
 use super::{LIMIT, Place, channel, delete_queue, deliveries, number, numbered, put, within};
 use application::{
     contract::source::{Message, SourceFixture},

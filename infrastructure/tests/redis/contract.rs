@@ -3,8 +3,8 @@
 use super::{WINDOW, settings};
 use application::{
     accumulator_contract,
-    contract::{accumulator::AccumulatorFixture, suspects::FreshMarks},
-    suspects_contract,
+    contract::{accumulator::AccumulatorFixture, recovery::FragileStore, suspects::FreshMarks},
+    storage_contract, suspects_contract,
 };
 use async_trait::async_trait;
 use domain::ShardCount;
@@ -69,3 +69,21 @@ mod of_one_shard {
     use super::*;
     accumulator_contract!(OnRedis::with_shards(1));
 }
+
+impl FragileStore for OnRedis {
+    type Store = RedisAccumulator;
+
+    async fn open(&self) -> RedisAccumulator {
+        RedisAccumulator::connect(&settings(&self.server, self.shards)).await.unwrap()
+    }
+
+    fn lose(&self) {
+        let () = self.server.command(&["FLUSHALL"]);
+    }
+
+    fn lose_by_half(&self) {
+        let () = self.server.command(&["DEL", "pulse:{0}:meta"]);
+    }
+}
+
+storage_contract!(OnRedis::with_shards(1));

@@ -260,7 +260,7 @@ async fn a_full_redis_can_still_be_emptied() {
     let mut expected = UsageTotals::default();
     let mut number = 0;
     let log = |partition: &str| LogName::of(&["kafka", "cluster", "topic", partition]).unwrap();
-    assert_eq!(store.open(&log("0"), 7).await.unwrap(), 7);
+    assert_eq!(store.open(&log("0"), 7).await.unwrap(), Some(7));
     server.config_set("maxmemory", "4mb");
     let error = loop {
         number += 1;
@@ -280,7 +280,7 @@ async fn a_full_redis_can_still_be_emptied() {
     let after = batch(0, number + 1, vec![pulse(Some("after".into()), "s", "1")]);
     let error = store.apply(&after).await.unwrap_err();
     assert!(error.is_transient(), "{error}");
-    assert_eq!(store.open(&log("0"), 9).await.unwrap(), 7, "what is there is found");
+    assert_eq!(store.open(&log("0"), 9).await.unwrap(), Some(7), "what is there is found");
     let step = LogStep { from: 7, to: 8, received: 1, refused: 0 };
     for error in [
         store.open(&log("1"), 7).await.unwrap_err(),

@@ -1,7 +1,10 @@
 //! What is kept in Redis, and that it stays bounded.
 
-use super::{START, WINDOW, batch, opened, pulse, rows};
-use application::ports::{AccumulatorShards, GenerationStore, Outcome, PulseSink};
+use super::{ACCUMULATOR, START, WINDOW, batch, opened, pulse, rows};
+use application::ports::{
+    AccumulatorAudit, AccumulatorShards, FoundAt, GenerationStore, Outcome, PulseSink, Remake, ShardRecovery,
+    ShardStorage,
+};
 use domain::{Shard, Timestamp};
 use infrastructure::test_servers::redis::RedisServer;
 use std::collections::HashMap;
@@ -169,4 +172,46 @@ async fn a_batch_that_does_not_fit_seals_and_is_counted_in_the_next_generation()
     let sealed = store.sealed(Shard(0), 1).await.unwrap().unwrap();
     assert_eq!(sealed.total.pulses, 800);
     assert!(sealed.sealed_at.seconds() > START.seconds(), "by the time of Redis");
+}
+
+#[tokio::test]
+async fn pulses_whose_identities_were_lost_are_told_apart_and_nothing_is_left_behind() {
+    let server = RedisServer::start();
+    let store = opened(&server, 1).await;
+    for (number, generation) in [(1, 1), (2, 2)] {
+        let pulses = (0..5).map(|n| pulse(Some(format!("{number}-{n}")), "s", "1")).collect();
+        store.apply(&batch(0, number, pulses)).await.unwrap();
+        store.seal(Shard(0), generation, START).await.unwrap();
+    }
+    let at = store.inspect(Shard(0)).await.unwrap().unwrap();
+    // The ledger has come to hold more of it than this copy.
+    let mut recovery = ShardRecovery {
+        accumulator: ACCUMULATOR,
+        shards: at.shards,
+        shard: Shard(0),
+        number: 1,
+        found: Some(FoundAt { recovery: 0, generation: at.generation, sequence: at.sequence }),
+        remake: Remake::DropBooked,
+        generation: 9,
+        sequence: 100,
+        counted: 25,
+        positions: Vec::new(),
+        flushed: 8,
+        seen: (9, 99),
+    };
+    assert!(store.restore(&recovery, START).await.unwrap());
+    let cut = AccumulatorAudit::cut(&store, Shard(0)).await.unwrap().unwrap();
+    assert_eq!((cut.identities, cut.identities_lost, cut.state.counts.counted), (10, 15, 25));
+    let mut keys: Vec<String> = server.command(&["KEYS", "*"]);
+    keys.sort();
+    assert_eq!(keys, ["pulse:{0}:ids:1", "pulse:{0}:meta"]);
+
+    let _: u64 = server.command(&["DEL", META]);
+    recovery = ShardRecovery { number: 2, found: None, remake: Remake::Anew, ..recovery };
+    assert!(store.restore(&recovery, START).await.unwrap());
+    let cut = AccumulatorAudit::cut(&store, Shard(0)).await.unwrap().unwrap();
+    assert_eq!((cut.identities, cut.identities_lost, cut.state.counts.counted), (0, 25, 25));
+    assert_eq!(meta(&server, "accumulator"), format!("{ACCUMULATOR}/2"));
+    let keys: Vec<String> = server.command(&["KEYS", "*"]);
+    assert_eq!(keys, ["pulse:{0}:meta"]);
 }

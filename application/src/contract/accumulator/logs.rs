@@ -238,11 +238,11 @@ pub async fn an_account_of_a_log_takes_each_step_once(fixture: &impl Accumulator
     let step = LogStep { from: 7, to: 9, received: 5, refused: 2 };
     let error = settle(step).await.expect_err("there is no account");
     assert!(!error.is_transient(), "{error}");
-    assert_eq!(store.open(&a, 7).await.expect("it is opened"), 7);
+    assert_eq!(store.open(&a, 7).await.expect("it is opened"), Some(7));
     for _ in 0..2 {
         assert_eq!(settle(step).await.expect("the step is taken"), 9);
     }
-    assert_eq!(store.open(&a, 3).await.expect("it is there"), 9);
+    assert_eq!(store.open(&a, 3).await.expect("it is there"), Some(9));
     assert_eq!(settle(LogStep { from: 8, to: 12, ..step }).await.expect("it is refused"), 9);
     assert_eq!(settle(LogStep { from: 9, to: 10, received: 1, refused: 0 }).await.expect("it is taken"), 10);
     let balances = balances(store).await;
@@ -250,6 +250,20 @@ pub async fn an_account_of_a_log_takes_each_step_once(fixture: &impl Accumulator
     let account = LogAccount { next: 10, received: 6, refused: 2 };
     assert_eq!(balances[&a], LogBalance { log: a.clone(), account, taken: 0 });
     assert_eq!((balances[&a].missing(), balances[&a].ahead()), (4, 0));
+}
+
+/// What comes again to a shard that is further is not taken by it: the account would miss it for ever.
+pub async fn an_account_of_a_log_is_opened_where_no_shard_is_further(fixture: &impl AccumulatorFixture) {
+    let program = Program::first(fixture).await;
+    program.apply_log("a", LogPosition::START, &ones(0..3)).await;
+    let (store, a) = (program.store.as_ref(), log("a"));
+    assert_eq!(store.open(&a, 0).await.expect("it is refused"), None);
+    assert_eq!(store.open(&a, 2).await.expect("it is refused"), None);
+    assert_eq!(balances(store).await.len(), 0);
+    assert_eq!(store.open(&a, 3).await.expect("it is opened"), Some(3));
+    let account = LogAccount { next: 3, received: 3, refused: 0 };
+    let balance = LogBalance { log: a.clone(), account, taken: 3 };
+    assert_eq!(balances(store).await[&a], balance, "what was taken before was received before");
 }
 
 /// Each place once, whatever becomes of the pulse, and over all shards.

@@ -12,7 +12,8 @@ pub async fn the_first_registration_stands(books: &impl FreshBooks) {
     let ledger = books.open().await;
     assert_eq!(ledger.registration().await.expect("it can be read"), None);
     let shards = ShardCount::new(3).expect("three is a count");
-    let record = |shard| ShardRecord { shard, status: ShardStatus::Creating, seen: (0, 0), flushed: 0 };
+    let record =
+        |shard| ShardRecord { shard, status: ShardStatus::Creating, seen: (0, 0), flushed: 0, recovery: 0 };
     let first = Registration { accumulator: OTHER, shards, records: shards.shards().map(record).collect() };
     assert_eq!(ledger.register(OTHER, shards).await.expect("it registers"), first);
     let second = books.open().await;
@@ -60,7 +61,8 @@ pub async fn a_shard_once_made_stays_made(books: &impl FreshBooks) {
 /// Whatever the order of the reports: the furthest stays. A report about a stranger is refused whole.
 pub async fn marks_never_go_back(books: &impl FreshBooks) {
     let ledger = registered(books).await;
-    let mark = |shard, generation, sequence| ShardMark { shard: Shard(shard), generation, sequence };
+    let mark =
+        |shard, generation, sequence| ShardMark { shard: Shard(shard), generation, sequence, recovery: 0 };
     let reports: [&[ShardMark]; 6] = [
         &[mark(0, 1, 5), mark(1, 2, 900), mark(3, 7, 7)],
         &[mark(0, 1, 4), mark(1, 1, 1_000), mark(3, 7, 8)],

@@ -1,7 +1,8 @@
 //! One shard in memory: its generations and the identities it remembers.
 
 use crate::ports::{
-    Batch, LogMark, Outcome, SealedGeneration, ShardBirth, ShardCounts, ShardState, UsageRow,
+    Batch, FoundAt, LogMark, Outcome, Remake, SealedGeneration, ShardBirth, ShardCounts, ShardRecovery,
+    ShardState, UsageRow,
 };
 use domain::{
     Fingerprint, LogName, LogPosition, PulseDigest, Shard, Timestamp, UsageKey, UsageTotal, UsageTotals,
@@ -14,9 +15,10 @@ use std::{
 /// Rows in a part.
 const PART: usize = 100;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct MemoryShard {
     birth: ShardBirth,
+    pub(super) recovery: u64,
     pub(super) generation: u64,
     pub(super) sequence: u64,
     deleted: u64,
@@ -31,14 +33,14 @@ pub(super) struct MemoryShard {
     taken: BTreeMap<LogName, u64>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Sealed {
     total: UsageTotal,
     at: Timestamp,
     positions: Vec<LogMark>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Bucket {
     ids: HashMap<PulseDigest, Fingerprint>,
     opened: i64,
@@ -52,7 +54,7 @@ impl Bucket {
 }
 
 /// Milliseconds of flushes, which one wrong time moves ahead by a quarter of the window at most, and none moves back.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Clock {
     elapsed: i64,
     latest: i64,
@@ -81,6 +83,7 @@ impl MemoryShard {
     pub(super) fn new(birth: ShardBirth) -> Self {
         Self {
             birth,
+            recovery: 0,
             generation: 1,
             sequence: 1,
             deleted: 0,
@@ -101,10 +104,49 @@ impl MemoryShard {
             shards: self.birth.shards,
             generation: self.generation,
             sequence: self.sequence,
+            recovery: self.recovery,
             deleted: self.deleted,
             active: self.total_of(self.generation),
             counts: self.counts,
         }
+    }
+
+    /// A shard that is made anew.
+    pub(super) fn anew(recovery: &ShardRecovery, now: Timestamp) -> Self {
+        let ShardRecovery { accumulator, shards, .. } = *recovery;
+        let mut shard = Self::new(ShardBirth { accumulator, shards, now });
+        shard.go_on_after_the_books(recovery);
+        shard
+    }
+
+    pub(super) fn found_at(&self) -> FoundAt {
+        FoundAt { recovery: self.recovery, generation: self.generation, sequence: self.sequence }
+    }
+
+    /// Is brought back, where something of it is kept.
+    pub(super) fn restore(&mut self, recovery: &ShardRecovery) {
+        match recovery.remake {
+            Remake::Keep => (self.recovery, self.sequence) = (recovery.number, recovery.sequence),
+            Remake::DropBooked | Remake::Anew => self.go_on_after_the_books(recovery),
+        }
+        self.last_batches.clear();
+        self.taken.clear();
+    }
+
+    fn go_on_after_the_books(&mut self, recovery: &ShardRecovery) {
+        (self.recovery, self.generation, self.sequence) =
+            (recovery.number, recovery.generation, recovery.sequence);
+        self.deleted = recovery.generation - 1;
+        self.counts.counted = recovery.counted;
+        self.rows.clear();
+        self.sealed.clear();
+        self.logs = recovery.positions.iter().map(|mark| (mark.log.clone(), mark.position)).collect();
+    }
+
+    pub(super) fn log_marks(&self) -> Vec<LogMark> {
+        let mark =
+            |(log, position): (&LogName, &LogPosition)| LogMark { log: log.clone(), position: *position };
+        self.logs.iter().map(mark).collect()
     }
 
     fn total_of(&self, generation: u64) -> UsageTotal {
@@ -189,9 +231,7 @@ impl MemoryShard {
         if generation < self.generation {
             return Ok(());
         }
-        let mark =
-            |(log, position): (&LogName, &LogPosition)| LogMark { log: log.clone(), position: *position };
-        let positions = self.logs.iter().map(mark).collect();
+        let positions = self.log_marks();
         self.sealed.insert(generation, Sealed { total: self.total_of(generation), at: now, positions });
         self.generation += 1;
         self.sequence += 1;
@@ -214,6 +254,7 @@ impl MemoryShard {
             accumulator,
             shard,
             generation,
+            recovery: self.recovery,
             total: sealed.total,
             sealed_at: sealed.at,
             positions: sealed.positions.clone(),
@@ -231,7 +272,7 @@ impl MemoryShard {
 
     pub(super) fn delete(&mut self, sealed: &SealedGeneration) -> Result<(), String> {
         let generation = sealed.generation;
-        if sealed.accumulator != self.birth.accumulator {
+        if (sealed.accumulator, sealed.recovery) != (self.birth.accumulator, self.recovery) {
             return Err(format!("the shard belongs to accumulator {}", self.birth.accumulator));
         }
         if generation <= self.deleted {

@@ -156,6 +156,7 @@ impl TryFrom<WireAccumulator> for Registration {
             status: if wire.created { ShardStatus::Created } else { ShardStatus::Creating },
             seen: wire.seen,
             flushed: wire.flushed,
+            recovery: 0,
         };
         Ok(Self {
             accumulator: AccumulatorId::parse(&wire.id).ok_or(StateError::Nonsense("an accumulator"))?,

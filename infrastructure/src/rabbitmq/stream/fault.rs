@@ -9,8 +9,8 @@ pub(super) enum StreamFault {
     /// Counts are gone, or they are those of another accumulator.
     #[error(
         "log {log} was settled before, and shard {shard} has counted nothing of it: the storage of the counts was lost, it \
-         is another accumulator, or the cluster was renamed; restore what was there, or delete the exchange {} to count \
-         all of the stream in an accumulator that never did", Mark::Settled.name(stream)
+         is another accumulator, or the cluster was renamed; restore what was there, see `app recover`, or delete the \
+         exchange {} to count all of the stream in an accumulator that never did", Mark::Settled.name(stream)
     )]
     Unproven {
         /// The log.
@@ -52,8 +52,8 @@ pub(super) enum StreamFault {
     /// The stream has let go of messages before they were counted.
     #[error(
         "log {log} begins at offset {begin}, and not all shards have counted what was at offset {missing}: the messages in \
-         between were deleted before they were counted; where that loss is accepted, delete the exchange {} and make the \
-         exchange {}", Mark::Settled.name(stream), Mark::Begun(*begin).name(stream)
+         between were deleted before they were counted; where that loss is accepted, see `app recover`, or delete the exchange \
+         {} and make the exchange {}", Mark::Settled.name(stream), Mark::Begun(*begin).name(stream)
     )]
     Deleted {
         /// The log.

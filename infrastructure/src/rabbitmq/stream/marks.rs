@@ -10,7 +10,7 @@ use crate::rabbitmq::{
 use application::ports::PortError;
 use lapin::{
     Channel, ExchangeKind,
-    options::{ExchangeDeclareOptions, QueueBindOptions},
+    options::{ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions},
     types::FieldTable,
 };
 
@@ -64,6 +64,16 @@ impl Mark {
             FieldTable::default(),
         );
         within(CALL_LIMIT, OPERATION, bind).await
+    }
+}
+
+impl Mark {
+    /// Removes it. Idempotent.
+    pub(super) async fn remove(self, channel: &Channel, stream: &str) -> Result<(), PortError> {
+        const OPERATION: &str = "remove a mark of a stream of RabbitMQ";
+        let name = self.name(stream);
+        let delete = channel.exchange_delete(name.into(), ExchangeDeleteOptions::default());
+        within(CALL_LIMIT, OPERATION, delete).await
     }
 }
 

@@ -7,11 +7,14 @@
 //! - `source`: one reader at a time, by an exclusive queue; the others wait (`PulseSource`).
 //! - `reading`: one reading, which lets no offset be missing.
 //! - `marks`: exchanges that are deleted with the stream, by which a stream that was made anew is told from the old one.
-//! - `fault`: where a reading may begin, and what stops it.
+//! - `fault`: where a reading may begin, and what stops it; `recovery`: marks that are set back after counts were lost
+//!   (`LogSource`).
 
 mod fault;
 mod marks;
 mod reading;
+mod recovery;
 mod source;
 
+pub use recovery::RabbitmqStreamMarks;
 pub use source::RabbitmqStreamSource;

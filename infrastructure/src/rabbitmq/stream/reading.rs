@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::info;
 
 const RECEIVE: &str = "receive from a stream of RabbitMQ";
-const OPEN: &str = "read a stream of RabbitMQ";
+pub(super) const OPEN: &str = "read a stream of RabbitMQ";
 /// The header of a message, and the argument of a consumer.
 const OFFSET: &str = "x-stream-offset";
 /// How long a stream may take to show that it still holds what was counted: a replica that is behind catches up meanwhile.
@@ -266,12 +266,24 @@ enum Silence {
 }
 
 /// A stream has no partitions; those of a super stream would be streams of their own.
-fn log_name(link: &Link, stream: &str) -> Result<LogName, PortError> {
+pub(super) fn log_name(link: &Link, stream: &str) -> Result<LogName, PortError> {
     let cluster = link
         .cluster_name()
         .ok_or_else(|| PortError::permanent(OPEN, "the broker did not tell its cluster's name"))?;
     LogName::of(&["rabbitmq", cluster, link.vhost(), stream, "0"])
         .ok_or_else(|| PortError::permanent(OPEN, "the name of the stream is too long"))
+}
+
+/// The offset of the first message that the stream holds; `None` where it holds none.
+pub(super) async fn first_offset(link: &Link, stream: &str) -> Result<Option<u64>, PortError> {
+    let channel = link.channel().await?;
+    let mut consumer = consume(&channel, stream, 1, AMQPValue::LongString("first".into())).await?;
+    let first = match timeout(CALL_LIMIT, consumer.next()).await {
+        Ok(first) => Some(offset(&message(first)?)?),
+        Err(_) => None,
+    };
+    within(CALL_LIMIT, OPEN, channel.close(200, "done".into())).await?;
+    Ok(first)
 }
 
 fn halt(fault: StreamFault) -> PortError {

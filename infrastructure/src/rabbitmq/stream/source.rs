@@ -79,24 +79,8 @@ impl RabbitmqStreamSource {
         Ok(link)
     }
 
-    /// Takes the stream for this connection, for as long as it lives; false where another one has it.
-    ///
-    /// The lock is an exclusive queue: the broker deletes it with the connection, also where that dies.
     async fn lock(&self, link: &Link) -> Result<bool, PortError> {
-        const OPERATION: &str = "take a stream of RabbitMQ for this reader";
-        let channel = link.channel().await?;
-        let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-        let name = format!("{}.reader", self.settings.queue);
-        let declare = channel.queue_declare(name.into(), options, FieldTable::default());
-        match timeout(CALL_LIMIT, declare).await {
-            Ok(Ok(_)) => {
-                within(CALL_LIMIT, OPERATION, channel.close(200, "done".into())).await.map(|()| true)
-            }
-            // The broker has closed the channel.
-            Ok(Err(error)) if is_locked(&error) => Ok(false),
-            Ok(Err(error)) => Err(port_error(OPERATION, error)),
-            Err(_) => Err(PortError::transient(OPERATION, format!("no answer within {CALL_LIMIT:?}"))),
-        }
+        lock(link, &self.settings.queue).await
     }
 
     async fn read(&self, link: Link) -> Result<Box<Reading>, PortError> {
@@ -153,6 +137,23 @@ impl RabbitmqStreamSource {
 
     fn set_settler(&self, settler: Option<Arc<Settler>>) {
         *self.settler.lock().unwrap_or_else(PoisonError::into_inner) = settler;
+    }
+}
+
+/// Takes the stream for this connection, for as long as it lives; false where another one has it.
+///
+/// The lock is an exclusive queue: the broker deletes it with the connection, also where that dies.
+pub(super) async fn lock(link: &Link, stream: &str) -> Result<bool, PortError> {
+    const OPERATION: &str = "take a stream of RabbitMQ for this reader";
+    let channel = link.channel().await?;
+    let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+    let declare = channel.queue_declare(format!("{stream}.reader").into(), options, FieldTable::default());
+    match timeout(CALL_LIMIT, declare).await {
+        Ok(Ok(_)) => within(CALL_LIMIT, OPERATION, channel.close(200, "done".into())).await.map(|()| true),
+        // The broker has closed the channel.
+        Ok(Err(error)) if is_locked(&error) => Ok(false),
+        Ok(Err(error)) => Err(port_error(OPERATION, error)),
+        Err(_) => Err(PortError::transient(OPERATION, format!("no answer within {CALL_LIMIT:?}"))),
     }
 }
 

@@ -1,12 +1,12 @@
 -- All figures of a shard, of one moment; changes nothing. ARGV[1..4] are not looked at: any shard is answered.
 --
 -- Answers 'ok', what meta says of the shard (as create.lua), rows of the active generation as they were recorded and as
--- there are, identities that are known, and that were dropped; then for each sealed generation its number, its total, and
--- its rows in the same way. 'missing' where there is no such shard; 'many' and how many generations are sealed where
--- these are too many for one step.
+-- there are, identities that are known, that were dropped, and that were lost with storage; then for each sealed
+-- generation its number, its total, and its rows in the same way. 'missing' where there is no such shard; 'many' and how
+-- many generations are sealed where these are too many for one step.
 local SEALED_MAX = 10000
 local meta = redis.call('HMGET', META, 'accumulator', 'shards', 'generation', 'sequence', 'deleted', 'total', 'counted',
-  'duplicates', 'anonymous', 'rows', 'ids_dropped', 'buckets')
+  'duplicates', 'anonymous', 'rows', 'ids_dropped', 'buckets', 'ids_lost')
 if not meta[1] then return {'missing'} end
 local generation, deleted = tonumber(meta[3]), tonumber(meta[5])
 if generation - deleted > SEALED_MAX then return {'many', generation - deleted - 1} end
@@ -26,6 +26,7 @@ for i = 1, 10 do reply[#reply + 1] = meta[i] end
 reply[#reply + 1] = stored(generation)
 reply[#reply + 1] = ids
 reply[#reply + 1] = meta[11]
+reply[#reply + 1] = meta[13] or '0'
 for number = deleted + 1, generation - 1 do
   local sealed = redis.call('HMGET', PREFIX .. string.format('gen:%.0f', number), 'total', 'rows')
   reply[#reply + 1] = number
