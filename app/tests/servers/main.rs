@@ -21,6 +21,7 @@ mod outages;
 mod printing;
 mod publishing;
 mod quorum;
+mod redis_cluster;
 mod stopping;
 mod streams;
 mod system;

@@ -10,6 +10,11 @@ pub(super) fn meta(shard: Shard) -> String {
     format!("pulse:{{{shard}}}:meta")
 }
 
+/// What is never there.
+pub(super) fn never(shard: Shard) -> String {
+    format!("pulse:{{{shard}}}:never")
+}
+
 /// The sums of a generation by their encoded usage keys.
 pub(super) fn rows(shard: Shard, generation: u64) -> String {
     format!("pulse:{{{shard}}}:agg:{generation}")
@@ -86,6 +91,7 @@ mod tests {
             (names(shard, 3, 2), Purpose::Generation(3)),
             (sealed(shard, 3), Purpose::Sealed(3)),
             ("pulse:{7}:ids:4".to_owned(), Purpose::Bucket(4)),
+            (never(shard), Purpose::Nothing),
             ("pulse:{7}:agg:x".to_owned(), Purpose::Nothing),
             ("pulse:{7}:names:3:x".to_owned(), Purpose::Nothing),
         ];

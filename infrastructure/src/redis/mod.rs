@@ -14,6 +14,7 @@
 mod answer;
 mod audit;
 mod batch;
+mod cluster;
 mod durability;
 mod fault;
 mod generations;
@@ -22,6 +23,7 @@ mod keys;
 mod link;
 mod logs;
 mod marks;
+mod node;
 mod rows;
 mod script;
 mod settings;
@@ -40,7 +42,8 @@ use script::Invocation;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Counts in Redis. Calls may be made at the same time; they share one connection, which is made anew when it is lost.
+/// Counts in Redis, or in a cluster of them. Calls may be made at the same time; they share one connection to a server,
+/// which is made anew when it is lost.
 #[derive(Debug)]
 pub struct RedisAccumulator {
     link: Link,

@@ -5,7 +5,7 @@ use super::{
     answer::{Answer, Values},
     batch::PreparedBatch,
     fault::Fault,
-    keys, logs,
+    logs,
     marks::Seen,
     script,
 };
@@ -83,15 +83,14 @@ impl RedisAccumulator {
         let seen = self.marks.get(batch.shard);
         let (arguments, bytes) = prepared.size();
         let arguments = arguments + 6 + 3 * believed.len();
-        let mut call =
-            script::APPLY.on(&keys::meta(batch.shard), arguments, bytes + 160 + 128 * believed.len());
+        let mut call = script::APPLY.on(batch.shard, arguments, bytes + 160 + 128 * believed.len());
         self.guard(&mut call, seen);
         call.arg(&self.writer).arg(number);
         prepared.write(&mut call, believed.len());
         for (stretch, stands) in batch.stretches.iter().zip(believed) {
             call.arg(stretch.log.as_str()).arg(stands.to_string()).arg(stretch.to.max(*stands).to_string());
         }
-        let answer = self.link.run(&script::APPLY, &call).await?;
+        let answer = self.link.run(batch.shard, &script::APPLY, &call).await?;
         match answer::read(batch.shard, seen, Some(self.shards), answer)? {
             Answer::Done(mut values) => {
                 self.note(batch.shard, seen, &mut values)?;
