@@ -42,16 +42,19 @@ fn masters_that_are_killed_and_slots_that_move_lose_and_double_nothing() {
     for master in 1..3 {
         cluster.masters[master].kill();
         std::thread::sleep(Duration::from_millis(500));
-        cluster.masters[master].restart();
+        cluster.restart(master);
         let before = counted(&cluster);
         wait_until("counting goes on", LIMIT, || counted(&cluster) > before + 100);
     }
+    assert!(publisher.process.is_running(), "masters were killed after the load: {}", publisher.log());
+    let before = counted(&cluster);
     for shard in 0..SHARDS {
         let to = (cluster.owner_of(&meta(shard)) + 1) % 3;
         cluster.move_slot(&meta(shard), to, |_| {});
         // The books hold also while a shard has a new server.
         system.run(&["audit"]);
     }
+    assert!(counted(&cluster) > before, "slots were moved after the load");
     assert_eq!(publisher.exit_code(), Some(0), "{}", publisher.log());
     let expected = totals_of(&expected);
     let pulses: u64 = expected.values().map(|(_, pulses)| *pulses).sum();

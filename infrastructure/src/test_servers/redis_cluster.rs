@@ -49,7 +49,7 @@ impl RedisCluster {
     /// As [`Self::start`].
     #[must_use]
     pub fn start_replica(&self, master: usize, options: &[(&str, &str)]) -> RedisServer {
-        let known = info(&self.masters[0]).get("cluster_known_nodes").cloned().unwrap_or_default();
+        let known = info(&self.masters[0]).remove("cluster_known_nodes").unwrap_or_default();
         let replica = start_server(options);
         self.introduce(&replica);
         self.wait_until_known(known.parse::<usize>().expect("a number") + 1);
@@ -71,6 +71,16 @@ impl RedisCluster {
                 && self.masters[master].command::<String>(&["INFO", "replication"]).contains(&end)
         });
         replica
+    }
+
+    /// Starts a master again on its data, and waits until all of them serve their slots.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn restart(&mut self, master: usize) {
+        self.masters[master].restart();
+        let known = info(&self.masters[master]).remove("cluster_known_nodes").unwrap_or_default();
+        self.wait_until_known(known.parse().expect("a number"));
     }
 
     /// Where clients connect: to the first master.
