@@ -16,7 +16,7 @@ use tokio::{runtime::Handle, task::block_in_place};
 
 /// Their slots are spread over all three masters.
 const SHARDS: u16 = 8;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 fn meta(shard: u16) -> String {
     format!("pulse:{{{shard}}}:meta")
