@@ -10,6 +10,7 @@ const VERSION_MIN: u64 = 7;
 /// A setting's name, the value that is needed, and what happens without it.
 type Needed = (&'static str, &'static str, &'static str);
 
+/// Needed of every server.
 const NEEDED: [Needed; 4] = [
     ("maxmemory-policy", "noeviction", "a full Redis would throw counts away"),
     ("appendonly", "yes", "what was confirmed would be gone after a restart"),

@@ -80,7 +80,7 @@ impl Node {
     /// The way to another server of the same cluster, which is asked with the same credentials and in the same manner.
     pub(super) fn neighbour(&self, host: &str, port: u16) -> Result<Self, Fault> {
         let own = self.client.get_connection_info();
-        let (host, port) = (host.to_owned(), port);
+        let host = host.to_owned();
         let address = match own.addr() {
             ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
                 ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
