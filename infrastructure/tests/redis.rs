@@ -2,10 +2,14 @@
 #![cfg(feature = "servers")]
 #![expect(clippy::unwrap_used, reason = "a test fails where something is not as it should be")]
 
+#[path = "redis/cluster.rs"]
+mod cluster;
 #[path = "redis/contract.rs"]
 mod contract;
 #[path = "redis/crashes.rs"]
 mod crashes;
+#[path = "redis/load.rs"]
+mod load;
 #[path = "redis/start_script.rs"]
 mod start_script;
 #[path = "redis/startup.rs"]
@@ -29,10 +33,14 @@ const START: Timestamp = Timestamp::new(1_768_046_400, 0);
 const ACCUMULATOR: AccumulatorId = AccumulatorId::from_bytes(*b"tests--of--redis");
 
 fn settings(server: &RedisServer, shards: u16) -> RedisSettings {
+    settings_at(&server.url(), shards)
+}
+
+fn settings_at(url: &str, shards: u16) -> RedisSettings {
     RedisSettings {
         connect_timeout: Duration::from_secs(2),
         response_timeout: Duration::from_secs(2),
-        ..RedisSettings::new(server.url().into(), ShardCount::new(shards).unwrap(), WINDOW)
+        ..RedisSettings::new(url.into(), ShardCount::new(shards).unwrap(), WINDOW)
     }
 }
 
@@ -42,7 +50,11 @@ fn birth(shards: u16) -> ShardBirth {
 
 /// A handle with all shards made.
 async fn opened(server: &RedisServer, shards: u16) -> RedisAccumulator {
-    let store = RedisAccumulator::connect(&settings(server, shards)).await.unwrap();
+    opened_at(&server.url(), shards).await
+}
+
+async fn opened_at(url: &str, shards: u16) -> RedisAccumulator {
+    let store = RedisAccumulator::connect(&settings_at(url, shards)).await.unwrap();
     for shard in birth(shards).shards.shards() {
         store.create(shard, birth(shards)).await.unwrap();
     }

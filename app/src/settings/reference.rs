@@ -31,6 +31,7 @@ pub(crate) fn markdown() -> String {
             );
         }
     }
+    text.push_str("\nNext: [operations](operations.md).\n");
     text
 }
 

@@ -28,6 +28,7 @@ mod quorum;
 mod recovery;
 #[cfg(all(feature = "kafka", feature = "clickhouse"))]
 mod recovery_of_kafka;
+mod redis_cluster;
 mod stopping;
 mod streams;
 mod system;

@@ -32,6 +32,7 @@ pub(crate) struct System {
     pub(crate) redis: RedisServer,
     pub(crate) postgres: PostgresServer,
     ledger_url: String,
+    redis_url: String,
     folder: TempDir,
 }
 
@@ -62,7 +63,13 @@ impl System {
         let (rabbitmq, redis) = (RabbitmqServer::start(), RedisServer::start());
         let postgres = PostgresServer::start();
         let ledger_url = postgres.create_database("pulse");
-        Self { rabbitmq, redis, postgres, ledger_url, folder: TempDir::new().unwrap() }
+        let redis_url = redis.url();
+        Self { rabbitmq, redis, postgres, ledger_url, redis_url, folder: TempDir::new().unwrap() }
+    }
+
+    /// With another Redis than its own.
+    pub(crate) fn start_on(redis_url: String) -> Self {
+        Self { redis_url, ..Self::start() }
     }
 
     pub(crate) fn ledger_url(&self) -> &str {
@@ -77,7 +84,7 @@ impl System {
         command
             .current_dir(self.folder.path())
             .env("RABBITMQ_URL", self.rabbitmq.url())
-            .env("REDIS_URL", self.redis.url())
+            .env("REDIS_URL", &self.redis_url)
             .env("LEDGER_URL", &self.ledger_url)
             .env("LOG_LEVEL", "info")
             .envs(settings.iter().copied());

@@ -1,6 +1,6 @@
 //! Many callers, one durable step: what waits while a step is under way goes into the next one together.
 
-use crate::ports::{Inbox, InboxEvent, IntakeMessage, PortError, PulseIntake, Stored};
+use crate::ports::{Inbox, InboxEvent, InboxFilter, IntakeMessage, PortError, PulseIntake, Stored};
 use async_trait::async_trait;
 use std::{iter::zip, sync::Arc};
 use tokio::sync::{mpsc, oneshot};
@@ -108,7 +108,9 @@ impl PulseIntake for InboxIntake {
     }
 
     async fn check(&self) -> Result<(), PortError> {
-        self.inbox.depth().await.map(|_| ())
+        // One row, however many wait.
+        let any = InboxFilter { status: None, source: None, before: None, limit: 1 };
+        self.inbox.list(&any).await.map(|_| ())
     }
 }
 

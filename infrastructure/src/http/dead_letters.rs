@@ -3,7 +3,7 @@
 use super::{HttpState, Problem, filter::moment, problem::ProblemDetails};
 use application::{
     dead_letters::{Bound, Handled, LetterFilter, NamedPlace, Seen, Wish, find, handle, replays, survey},
-    ports::StoredLetter,
+    ports::{PortError, StoredLetter},
 };
 use axum::{
     Json,
@@ -341,6 +341,23 @@ pub(super) async fn discard(
     fulfil(&state, Wish::Discard, wished).await
 }
 
+/// As [`handle`], and told in `/metrics`, also what was done before an error.
+pub(super) async fn counted(
+    state: &HttpState,
+    place: &NamedPlace,
+    filter: &LetterFilter,
+    wish: Wish,
+    dry_run: bool,
+    bound: Bound,
+) -> Result<Handled, PortError> {
+    let mut handled = Handled::default();
+    let outcome = handle(place.place.as_ref(), filter, wish, dry_run, bound, &mut handled).await;
+    if !dry_run {
+        state.ports.metrics.note_letters(place.name, wish, handled.done);
+    }
+    outcome.map(|()| handled)
+}
+
 async fn fulfil(state: &HttpState, wish: Wish, wished: LettersWish) -> Result<Json<LettersDone>, Problem> {
     let LettersWish { place, ids, reason, tenant, source, since, all, dry_run, force: _ } = wished;
     if ids.len() > IDS_MAX {
@@ -352,9 +369,9 @@ async fn fulfil(state: &HttpState, wish: Wish, wished: LettersWish) -> Result<Js
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "missing_field", detail).of_field("all"));
     }
     let mut answer = LettersDone { dry_run, places: Vec::new() };
-    for NamedPlace { name, place, .. } in places(state, place.as_deref())? {
-        let mut handled = Handled::default();
-        handle(place.as_ref(), &filter, wish, dry_run, bound(state), &mut handled).await?;
+    for named in places(state, place.as_deref())? {
+        let name = named.name;
+        let handled = counted(state, named, &filter, wish, dry_run, bound(state)).await?;
         let Handled { looked_at, fitting, done, circling, obstructed, complete } = handled;
         answer.places.push(PlaceDone {
             place: name,

@@ -1,18 +1,31 @@
 //! `/healthz` and `/readyz`: whether the process is alive, and whether it can do its work.
 
-use super::HttpState;
+use super::{HttpPorts, HttpState};
 use application::ports::PortError;
 use axum::{Json, extract::State, http::StatusCode};
-use domain::{Shard, Timestamp};
+use domain::{Shard, ShardCount, Timestamp};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use std::time::Duration;
-use tokio::{join, time::timeout};
+use tokio::{
+    join,
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 use utoipa::ToSchema;
 
 /// How long a dependency may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// For how long an answer is good for others too, so that the parts are not asked more often: nobody needs a login here.
+const GOOD_FOR: Duration = Duration::from_secs(1);
+/// How many shards are asked at once.
+const SHARDS_AT_ONCE: usize = 32;
 /// For how long an accepted event may wait before somebody should look.
 const WAIT_LIMIT_SECONDS: i64 = 60;
+
+/// What was seen last, and when.
+#[derive(Default)]
+pub(super) struct Readiness(Mutex<Option<(Instant, Vec<DependencyState>)>>);
 
 /// That the process is alive.
 #[derive(Serialize, ToSchema)]
@@ -30,7 +43,7 @@ pub(super) struct Ready {
 }
 
 /// How one part is.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub(super) struct DependencyState {
     name: String,
     /// `up`, `down`, or `stuck` where accepted events that are due wait for a minute and none was done in it.
@@ -61,8 +74,19 @@ pub(super) async fn alive() -> Json<Alive> {
     )
 )]
 pub(super) async fn ready(State(state): State<HttpState>) -> (StatusCode, Json<Ready>) {
-    let ports = &state.ports;
-    let (ledger, accumulator, intake, inbox) = join!(
+    let mut last = state.readiness.0.lock().await;
+    if let Some((at, dependencies)) = &*last
+        && at.elapsed() < GOOD_FOR
+    {
+        return told(dependencies.clone());
+    }
+    let dependencies = look(&state.ports).await;
+    *last = Some((Instant::now(), dependencies.clone()));
+    told(dependencies)
+}
+
+async fn look(ports: &HttpPorts) -> Vec<DependencyState> {
+    let (ledger, first_shard, intake, inbox) = join!(
         answer(ports.pending.registry.registration()),
         answer(ports.pending.shards.inspect(Shard(0))),
         answer(ports.intake.check()),
@@ -77,12 +101,24 @@ pub(super) async fn ready(State(state): State<HttpState>) -> (StatusCode, Json<R
         }
         inbox => DependencyState::up("inbox", inbox.is_some()),
     };
-    told(vec![
+    let count = ledger.as_ref().and_then(|ledger| ledger.as_ref().map(|known| known.shards));
+    let accumulator = first_shard.is_some() && has_all(ports, count).await;
+    vec![
         DependencyState::up("ledger", ledger.is_some()),
-        DependencyState::up("accumulator", accumulator.is_some()),
+        DependencyState::up("accumulator", accumulator),
         DependencyState::up("intake", intake.is_some()),
         inbox,
-    ])
+    ]
+}
+
+/// Whether all shards but the first answer: in a cluster they are on several servers.
+async fn has_all(ports: &HttpPorts, count: Option<ShardCount>) -> bool {
+    let others = count.into_iter().flat_map(ShardCount::shards).skip(1);
+    let all = stream::iter(others)
+        .map(|shard| ports.pending.shards.inspect(shard))
+        .buffer_unordered(SHARDS_AT_ONCE)
+        .try_for_each(async |_| Ok(()));
+    answer(all).await.is_some()
 }
 
 impl DependencyState {

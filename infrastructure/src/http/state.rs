@@ -1,9 +1,9 @@
 //! What every handler can reach.
 
-use super::{HttpSettings, auth::Authority, dashboard::Dashboard};
+use super::{HttpSettings, auth::Authority, dashboard::Dashboard, health::Readiness};
 use crate::metrics::Metrics;
 use application::{
-    dead_letters::NamedPlace,
+    dead_letters::{NamedPlace, Wish},
     decode::Decoder,
     populate::PopulateRuns,
     ports::{ApiKeys, Inbox, PortError, PulseIntake, UsageQueries},
@@ -53,6 +53,8 @@ pub struct Shared {
     pub(super) populate: PopulateRuns,
     /// Places for bodies of pulses.
     pub(super) ingests: Arc<Semaphore>,
+    /// What `/readyz` saw last.
+    pub(super) readiness: Readiness,
 }
 
 impl HttpState {
@@ -63,8 +65,18 @@ impl HttpState {
     pub fn new(settings: HttpSettings, ports: HttpPorts) -> Result<Self, PortError> {
         let authority = Authority::new(&settings.credentials)?;
         let ingests = Arc::new(Semaphore::new(settings.limits.ingests_max));
+        for place in &ports.letters {
+            ports.metrics.note_letters(place.name, Wish::Discard, 0);
+        }
         let populate = PopulateRuns::new(ports.decoder.clone(), Arc::clone(&ports.intake), ports.now);
-        Ok(Self(Arc::new(Shared { settings, ports, authority, populate, ingests })))
+        Ok(Self(Arc::new(Shared {
+            settings,
+            ports,
+            authority,
+            populate,
+            ingests,
+            readiness: Readiness::default(),
+        })))
     }
 }
 

@@ -17,7 +17,8 @@ use application::{
     overview::GatherOverview,
     ports::{
         Dealt, InboxDepth, InboxStatus, LedgerPage, MockAccumulatorShards, MockApiKeys, MockGenerationStore,
-        MockInbox, MockPulseIntake, MockShardRegistry, MockUsageQueries, PortError, Scope, Stored, WindowSum,
+        MockInbox, MockPulseIntake, MockShardRegistry, MockUsageQueries, PortError, Registration, Scope,
+        ShardState, Stored, WindowSum,
     },
     report_usage::PendingUsage,
 };
@@ -28,7 +29,7 @@ use axum::{
     http::{Method, Request, StatusCode, header},
     response::Response,
 };
-use domain::{HourWindow, Timestamp, UsageTotal, UsageUnit};
+use domain::{AccumulatorId, HourWindow, Shard, ShardCount, Timestamp, UsageTotal, UsageUnit};
 use flate2::{Compression, write::GzEncoder};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
@@ -116,7 +117,7 @@ fn overview() -> GatherOverview {
         accumulator: "accumulator".to_owned(),
         ledger: "ledger".to_owned(),
         shards: Arc::new(shards),
-        shard_count: domain::ShardCount::ONE,
+        shard_count: ShardCount::ONE,
         generations: Arc::new(MockGenerationStore::new()),
         queries: Arc::new(queries),
         backlogs: Vec::new(),
@@ -440,10 +441,22 @@ async fn sums_as_a_table_have_one_line_of_names_and_one_a_sum() {
 async fn readiness(depth: fn() -> Result<InboxDepth, PortError>) -> Response {
     let mut inbox = MockInbox::new();
     inbox.expect_depth().returning(depth);
+    let service = readiness_with(inbox, |_| Ok(None));
+    answer(&service, request("GET", "/readyz", None, Body::empty())).await
+}
+
+/// Of two shards.
+fn readiness_with(inbox: MockInbox, inspect: fn(Shard) -> Result<Option<ShardState>, PortError>) -> Router {
     let mut shards = MockAccumulatorShards::new();
-    shards.expect_inspect().returning(|_| Ok(None));
+    shards.expect_inspect().returning(inspect);
     let mut registry = MockShardRegistry::new();
-    registry.expect_registration().returning(|| Ok(None));
+    registry.expect_registration().returning(|| {
+        Ok(Some(Registration {
+            accumulator: AccumulatorId::from_bytes([1; 16]),
+            shards: ShardCount::new(2).unwrap(),
+            records: Vec::new(),
+        }))
+    });
     let mut intake = MockPulseIntake::new();
     intake.expect_check().returning(|| Ok(()));
     let pending = PendingUsage {
@@ -453,8 +466,33 @@ async fn readiness(depth: fn() -> Result<InboxDepth, PortError>) -> Response {
     };
     let ports =
         HttpPorts { pending: Arc::new(pending), inbox: Arc::new(inbox), intake: Arc::new(intake), ..ports() };
-    let service = router(state(ports, HttpLimits::default()));
-    answer(&service, request("GET", "/readyz", None, Body::empty())).await
+    router(state(ports, HttpLimits::default()))
+}
+
+#[tokio::test]
+async fn one_shard_that_is_away_is_an_accumulator_that_is_down() {
+    let mut inbox = MockInbox::new();
+    inbox.expect_depth().returning(|| Ok(InboxDepth::default()));
+    let service = readiness_with(inbox, |shard| match shard {
+        Shard(0) => Ok(None),
+        _ => Err(PortError::transient("ask", "away")),
+    });
+    let told = answer(&service, request("GET", "/readyz", None, Body::empty())).await;
+    assert_eq!(value(told).await["dependencies"][1], json!({"name": "accumulator", "state": "down"}));
+}
+
+#[tokio::test]
+async fn however_many_ask_whether_it_is_ready_the_parts_are_asked_once_a_second() {
+    let mut inbox = MockInbox::new();
+    inbox.expect_depth().times(2).returning(|| Ok(InboxDepth::default()));
+    let service = readiness_with(inbox, |_| Ok(None));
+    for _ in 0..2 {
+        let ask = || answer(&service, request("GET", "/readyz", None, Body::empty()));
+        for told in futures_util::future::join_all((0..10).map(|_| ask())).await {
+            assert_eq!(told.status(), StatusCode::OK);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 #[tokio::test]

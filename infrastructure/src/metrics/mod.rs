@@ -5,11 +5,13 @@
 mod archive;
 mod conserved;
 mod families;
+mod letters;
 #[cfg(test)]
 mod tests;
 
 use application::{
     audit::{AuditTally, AuditTallySnapshot},
+    dead_letters::Wish,
     flush_tally::{FlushTally, FlushTallySnapshot},
     ingest::{Tally, TallySnapshot},
     overview::{GatherOverview, Named, Overview, Unavailable},
@@ -19,6 +21,7 @@ use application::{
 pub use archive::ArchiveMetricSources;
 use domain::{Reason, Timestamp};
 use families::{Families, Sample};
+use letters::HandledLetters;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -39,6 +42,7 @@ const MILLIS_PER_SECOND: u64 = 1_000;
 /// The metrics of a process, and the health of what it depends on.
 pub struct Metrics {
     process: Process,
+    letters: HandledLetters,
     last: Mutex<Option<(Instant, Arc<Answer>)>>,
 }
 
@@ -80,13 +84,22 @@ impl Metrics {
     /// Of a process that counts, flushes or answers questions. Nothing is asked yet.
     #[must_use]
     pub fn new(sources: MetricSources) -> Self {
-        Self { process: Process::Counting(sources), last: Mutex::default() }
+        Self::of(Process::Counting(sources))
     }
 
     /// Of a process that archives. Nothing is asked yet.
     #[must_use]
     pub fn of_archive(sources: ArchiveMetricSources) -> Self {
-        Self { process: Process::Archiving(sources), last: Mutex::default() }
+        Self::of(Process::Archiving(sources))
+    }
+
+    fn of(process: Process) -> Self {
+        Self { process, letters: HandledLetters::default(), last: Mutex::default() }
+    }
+
+    /// So many letters of a place were sent back or discarded; also none, so that the place is told of before the first.
+    pub fn note_letters(&self, place: &'static str, wish: Wish, done: u64) {
+        self.letters.add(place, wish, done);
     }
 
     /// All of them in the text format of Prometheus, no older than a second. A part that does not answer is `0` in
@@ -162,6 +175,7 @@ impl Metrics {
                 calls.up(overview.health())
             }
         };
+        self.letters.tell(&mut families);
         families.counter(
             "pulse_dependency_retries_total",
             "Calls that failed because a dependency was away, and were made again.",

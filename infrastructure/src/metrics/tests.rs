@@ -105,7 +105,7 @@ fn metrics(waiting: Result<u64, &'static str>) -> Metrics {
     audits.audited(&AuditReport { at: NOW, checks });
     let unknown = vec![check(CheckKind::Rows, Verdict::Unknown("redis is away".to_owned()))];
     audits.audited(&AuditReport { at: NOW, checks: unknown });
-    Metrics::new(MetricSources {
+    let metrics = Metrics::new(MetricSources {
         overview: overview(waiting),
         accounts: Arc::new(accounts()),
         audits: Some(Arc::new(audits)),
@@ -115,7 +115,9 @@ fn metrics(waiting: Result<u64, &'static str>) -> Metrics {
         redis_at_risk: Some(true),
         version: "1.2.3",
         now: || NOW,
-    })
+    });
+    metrics.note_letters("rabbitmq", Wish::Replay { force: false }, 2);
+    metrics
 }
 
 #[tokio::test]
@@ -128,6 +130,8 @@ async fn what_the_parts_answer_is_told() {
         "pulse_pending_generation_age_seconds 40",
         "pulse_backlog_messages{source=\"RabbitMQ\"} 6",
         "pulse_dead_letters_messages{place=\"RabbitMQ\"} 3",
+        "pulse_dead_letters_replayed_total{place=\"rabbitmq\"} 2",
+        "pulse_dead_letters_discarded_total{place=\"rabbitmq\"} 0",
         "pulse_dependency_up{dependency=\"RabbitMQ\"} 1",
         "pulse_dependency_up{dependency=\"ledger\"} 1",
         "pulse_dependency_retries_total{dependency=\"redis or ledger\"} 0",

@@ -5,6 +5,7 @@ use super::{
     answer::{self, Answer, Values},
     fault::Fault,
     keys::{self, Purpose},
+    node::Call,
     rows, script,
     shards::state,
     sum::Sum,
@@ -45,9 +46,9 @@ impl AccumulatorAudit for RedisAccumulator {
 
 impl RedisAccumulator {
     async fn cut_shard(&self, shard: Shard) -> Result<Option<ShardCut>, Fault> {
-        let mut call = script::CUT.on(&keys::meta(shard), 4, 16);
+        let mut call = script::CUT.on(shard, 4, 16);
         call.arg("").arg("").arg(0).arg(0);
-        let values = self.link.run(&script::CUT, &call).await?;
+        let values = self.link.run(shard, &script::CUT, &call).await?;
         if matches!(values.first(), Some(Value::BulkString(word)) if word == b"missing") {
             return Ok(None);
         }
@@ -66,30 +67,32 @@ impl RedisAccumulator {
     async fn find_strays(&self) -> Result<Vec<Stray>, Fault> {
         let mut found: BTreeMap<Shard, Vec<(String, Purpose)>> = BTreeMap::new();
         let mut strays = Vec::new();
-        let mut cursor = 0_u64;
-        loop {
-            let mut ask = redis::cmd("SCAN");
-            ask.arg(cursor).arg("MATCH").arg(keys::OF_ALL_SHARDS).arg("COUNT").arg(KEYS_A_STEP);
-            let (next, names): (u64, Vec<Vec<u8>>) = self.link.query(&ask).await?;
-            for name in names {
-                let name = String::from_utf8_lossy(&name).into_owned();
-                match keys::purpose(&name) {
-                    Some((shard, purpose)) => found.entry(shard).or_default().push((name, purpose)),
-                    None => strays.push(Stray { shard: Shard(0), name }),
+        for node in self.link.nodes().await? {
+            let mut cursor = 0_u64;
+            loop {
+                let mut ask = redis::cmd("SCAN");
+                ask.arg(cursor).arg("MATCH").arg(keys::OF_ALL_SHARDS).arg("COUNT").arg(KEYS_A_STEP);
+                let (next, names): (u64, Vec<Vec<u8>>) = node.ask(Call::Command(&ask)).await?;
+                for name in names {
+                    let name = String::from_utf8_lossy(&name).into_owned();
+                    match keys::purpose(&name) {
+                        Some((shard, purpose)) => found.entry(shard).or_default().push((name, purpose)),
+                        None => strays.push(Stray { shard: Shard(0), name }),
+                    }
                 }
-            }
-            cursor = next;
-            if cursor == 0 {
-                break;
+                cursor = next;
+                if cursor == 0 {
+                    break;
+                }
             }
         }
         for (shard, names) in found {
             let mut ask = redis::cmd("HMGET");
             ask.arg(keys::meta(shard)).arg(&["generation", "deleted", "buckets"]);
-            let meta: Vec<Value> = self.link.query(&ask).await?;
+            let meta: Vec<Value> = self.link.query(shard, &ask).await?;
             let standing = Standing::read(meta)?;
             for (name, _) in names.into_iter().filter(|(_, purpose)| !standing.has(*purpose)) {
-                let there: u64 = self.link.query(redis::cmd("EXISTS").arg(&name)).await?;
+                let there: u64 = self.link.query(shard, redis::cmd("EXISTS").arg(&name)).await?;
                 if there > 0 && strays.len() < STRAYS_MAX {
                     strays.push(Stray { shard, name });
                 }

@@ -7,8 +7,11 @@ use std::collections::HashMap;
 /// What the scripts and the AOF need.
 const VERSION_MIN: u64 = 7;
 
-/// Names, the value that is needed, and what happens without it.
-const NEEDED: [(&str, &str, &str); 4] = [
+/// A setting's name, the value that is needed, and what happens without it.
+type Needed = (&'static str, &'static str, &'static str);
+
+/// Needed of every server.
+const NEEDED: [Needed; 4] = [
     ("maxmemory-policy", "noeviction", "a full Redis would throw counts away"),
     ("appendonly", "yes", "what was confirmed would be gone after a restart"),
     ("appendfsync", "always", "what was confirmed in the last second would be gone after a crash"),
@@ -19,43 +22,73 @@ const NEEDED: [(&str, &str, &str); 4] = [
     ),
 ];
 
+/// A failover of a cluster is asynchronous: the replica that takes over may lack what was confirmed. Needed of every
+/// server of a cluster, because a master that has lost its last slot becomes a replica by itself.
+const NEEDED_IN_CLUSTER: Needed = (
+    "cluster-replica-no-failover",
+    "yes",
+    "what was confirmed and not replicated yet would be gone after a failover",
+);
+
+/// What was found of a server that is accepted.
+#[derive(Debug)]
+pub(super) struct Findings {
+    /// Whether it is one of a cluster.
+    pub(super) in_cluster: bool,
+    /// What an operator should know of it.
+    pub(super) remarks: Vec<String>,
+}
+
 /// Asks Redis for its version and settings, and refuses one that could lose what it confirms unless that is allowed.
-/// Returns what an operator should know of one that is accepted.
+/// The name says which server it is.
 pub(super) async fn check(
     connection: &mut MultiplexedConnection,
+    name: &str,
     durability: RedisDurability,
-) -> Result<Vec<String>, Fault> {
+) -> Result<Findings, Fault> {
     let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
     check_version(&info)?;
+    let in_cluster = field(&info, "redis_mode:") == "cluster";
+    let needed = needed(in_cluster);
     let mut ask = redis::cmd("CONFIG");
     ask.arg("GET").arg("aof-load-truncated");
-    for (name, ..) in NEEDED {
-        ask.arg(name);
+    for (name, ..) in &needed {
+        ask.arg(*name);
     }
     let answer: Result<HashMap<String, String>, RedisError> = ask.query_async(connection).await;
     let mut remarks = Vec::new();
     let verdict = match answer {
         Ok(settings) => {
             remarks.extend(remark_on_truncation(&settings));
-            check_settings(&settings)
+            check_settings(&needed, &settings)
         }
         // A server that is away or not ready may answer later; any other refusal is one to be asked about its settings.
         Err(error) => match Fault::from(error) {
             fault if fault.is_transient() => return Err(fault),
-            fault => Err(forbidden(&fault)),
+            fault => Err(forbidden(&needed, &fault)),
         },
     };
     match (verdict, durability) {
         (Ok(()), _) => {}
+        (Err(reason), RedisDurability::Strict) if in_cluster => {
+            return Err(Fault::Unsafe(format!("{name}: {reason}")));
+        }
         (Err(reason), RedisDurability::Strict) => return Err(Fault::Unsafe(reason)),
         (Err(reason), RedisDurability::AtRisk) => remarks.push(reason),
     }
-    Ok(remarks)
+    Ok(Findings { in_cluster, remarks })
+}
+
+fn needed(in_cluster: bool) -> Vec<Needed> {
+    NEEDED.into_iter().chain(in_cluster.then_some(NEEDED_IN_CLUSTER)).collect()
+}
+
+fn field<'a>(info: &'a str, name: &str) -> &'a str {
+    info.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim()
 }
 
 fn check_version(info: &str) -> Result<(), Fault> {
-    let version =
-        info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or_default().trim();
+    let version = field(info, "redis_version:");
     let major: Option<u64> = version.split('.').next().and_then(|major| major.parse().ok());
     match major {
         Some(major) if major >= VERSION_MIN => Ok(()),
@@ -63,9 +96,9 @@ fn check_version(info: &str) -> Result<(), Fault> {
     }
 }
 
-fn check_settings(settings: &HashMap<String, String>) -> Result<(), String> {
+fn check_settings(needed: &[Needed], settings: &HashMap<String, String>) -> Result<(), String> {
     let found = |name: &str| settings.get(name).map_or("unknown", String::as_str);
-    let wrong: Vec<_> = NEEDED.into_iter().filter(|(name, value, _)| found(name) != *value).collect();
+    let wrong: Vec<_> = needed.iter().filter(|(name, value, _)| found(name) != *value).collect();
     if wrong.is_empty() {
         return Ok(());
     }
@@ -79,8 +112,8 @@ fn check_settings(settings: &HashMap<String, String>) -> Result<(), String> {
     ))
 }
 
-fn forbidden(fault: &Fault) -> String {
-    let lines: Vec<String> = NEEDED.iter().map(|(name, value, _)| format!("\n    {name} {value}")).collect();
+fn forbidden(needed: &[Needed], fault: &Fault) -> String {
+    let lines: Vec<String> = needed.iter().map(|(name, value, _)| format!("\n    {name} {value}")).collect();
     format!(
         "Redis does not say how it is set ({fault}); see that it is set to{}\nand vouch for it with \
          REDIS_DURABILITY=at-risk",
@@ -106,6 +139,19 @@ mod tests {
     fn safe() -> HashMap<String, String> {
         let pairs = NEEDED.map(|(name, value, _)| (name.to_owned(), value.to_owned()));
         pairs.into_iter().collect()
+    }
+
+    fn check_settings(settings: &HashMap<String, String>) -> Result<(), String> {
+        super::check_settings(&needed(false), settings)
+    }
+
+    #[test]
+    fn servers_of_a_cluster_that_may_fail_over_by_themselves_are_refused() {
+        let mut found = safe();
+        let refusal = super::check_settings(&needed(true), &found).unwrap_err();
+        assert!(refusal.contains("\n    cluster-replica-no-failover yes\n"), "{refusal}");
+        found.insert("cluster-replica-no-failover".to_owned(), "yes".to_owned());
+        assert_eq!(super::check_settings(&needed(true), &found), Ok(()));
     }
 
     #[test]

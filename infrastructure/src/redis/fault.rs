@@ -56,9 +56,23 @@ impl Fault {
         )
     }
 
+    /// Whether another server of the cluster has the slot for good.
+    pub(super) fn is_moved(&self) -> bool {
+        self.is_answer(ServerErrorKind::Moved)
+    }
+
+    /// Whether the slot is on its way to another server of the cluster.
+    pub(super) fn is_ask(&self) -> bool {
+        self.is_answer(ServerErrorKind::Ask)
+    }
+
     /// Whether Redis does not have the script, as after a restart.
     pub(super) fn is_no_script(&self) -> bool {
-        matches!(self, Self::Redis(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
+        self.is_answer(ServerErrorKind::NoScript)
+    }
+
+    fn is_answer(&self, kind: ServerErrorKind) -> bool {
+        matches!(self, Self::Redis(error) if error.kind() == ErrorKind::Server(kind))
     }
 }
 

@@ -48,7 +48,7 @@ impl RedisAccumulator {
 
     async fn seal_at(&self, shard: Shard, generation: u64, now: Option<Timestamp>) -> Result<(), Fault> {
         let seen = self.marks.get(shard);
-        let mut call = script::SEAL.on(&keys::meta(shard), 9, 160);
+        let mut call = script::SEAL.on(shard, 9, 160);
         self.guard(&mut call, seen);
         call.arg(generation);
         match now {
@@ -56,7 +56,7 @@ impl RedisAccumulator {
             None => call.arg("").arg("").arg(""),
         };
         call.arg(u64::try_from(self.dedupe_window.as_millis()).unwrap_or(u64::MAX));
-        let answer = self.link.run(&script::SEAL, &call).await?;
+        let answer = self.link.run(shard, &script::SEAL, &call).await?;
         match answer::read(shard, seen, Some(self.shards), answer)? {
             Answer::Done(mut values) => self.note(shard, seen, &mut values),
             Answer::Other(word, mut values) if word == b"ahead" => Err(Fault::Refused(format!(
@@ -73,7 +73,7 @@ impl RedisAccumulator {
         ask.arg(&["total", "seconds", "nanoseconds", "positions"]);
         // Asked for second, so that a deletion in between is not taken for a loss.
         ask.cmd("HMGET").arg(keys::meta(shard)).arg(&["accumulator", "generation", "deleted"]);
-        let (sealed, meta): (Vec<Value>, Vec<Value>) = self.link.query_all(&ask).await?;
+        let (sealed, meta): (Vec<Value>, Vec<Value>) = self.link.query_all(shard, &ask).await?;
         let seen = self.marks.get(shard);
         if meta.first() == Some(&Value::Nil) {
             return Err(Fault::Storage(answer::missing(shard, seen)));
@@ -109,12 +109,12 @@ impl RedisAccumulator {
     async fn delete_from(&self, sealed: &SealedGeneration, list: u32) -> Result<Option<u32>, Fault> {
         let SealedGeneration { accumulator, shard, generation, recovery, total, .. } = *sealed;
         let seen = self.marks.get(shard);
-        let mut call = script::DELETE.on(&keys::meta(shard), 8, 160);
+        let mut call = script::DELETE.on(shard, 8, 160);
         self.guard_for(&mut call, Some(marks::name(accumulator, recovery)), seen);
         // A total that no sum can hold is not that of any generation.
         let expected = Sum::of(total).map(|sum| sum.to_bytes().to_vec()).unwrap_or_default();
         call.arg(generation).arg(&expected[..]).arg(list).arg(LISTS_MAX);
-        let answer = self.link.run(&script::DELETE, &call).await?;
+        let answer = self.link.run(shard, &script::DELETE, &call).await?;
         let refused = |reason: String| {
             Err(Fault::Refused(format!(
                 "generation {generation} of shard {shard} cannot be deleted: {reason}"

@@ -30,7 +30,7 @@ impl RedisAccumulator {
         }
         let mut ask = redis::cmd("HMGET");
         ask.arg(keys::meta(shard)).arg(&["buckets", "clock", "latest"]);
-        let meta: Vec<Value> = self.link.query(&ask).await?;
+        let meta: Vec<Value> = self.link.query(shard, &ask).await?;
         if meta.first() == Some(&Value::Nil) {
             return Ok(found);
         }
@@ -40,7 +40,7 @@ impl RedisAccumulator {
             for digest in identities {
                 ask.arg(&digest.0[..]);
             }
-            let contents: Vec<Option<Vec<u8>>> = self.link.query(&ask).await?;
+            let contents: Vec<Option<Vec<u8>>> = self.link.query(shard, &ask).await?;
             for (place, content) in contents.into_iter().enumerate() {
                 let Some(content) = content else { continue };
                 let content = <[u8; 6]>::try_from(content).map_err(|_| {

@@ -11,6 +11,11 @@ pub(super) fn meta(shard: Shard) -> String {
     format!("pulse:{{{shard}}}:meta")
 }
 
+/// What is never there.
+pub(super) fn never(shard: Shard) -> String {
+    format!("pulse:{{{shard}}}:never")
+}
+
 /// The sums of a generation by their encoded usage keys.
 pub(super) fn rows(shard: Shard, generation: u64) -> String {
     format!("pulse:{{{shard}}}:agg:{generation}")
@@ -31,9 +36,12 @@ pub(super) fn taken(shard: Shard) -> String {
     format!("pulse:{{{shard}}}:taken")
 }
 
-/// What was received of each log. One shard has all of them.
+/// The shard that has what is of no shard in particular: it is always there.
+pub(super) const OF_ALL: Shard = Shard(0);
+
+/// What was received of each log.
 pub(super) fn accounts() -> String {
-    format!("pulse:{{{}}}:accounts", Shard(0))
+    format!("pulse:{{{OF_ALL}}}:accounts")
 }
 
 /// What a sealed generation comes to.
@@ -46,9 +54,9 @@ pub(super) fn identities(shard: Shard, bucket: u64) -> String {
     format!("pulse:{{{shard}}}:ids:{bucket}")
 }
 
-/// The mark of a message that is taken alone. One shard has all of them: there are few, and there is always that shard.
+/// The mark of a message that is taken alone.
 pub(super) fn suspect(suspect: SuspectId) -> String {
-    format!("pulse:{{{}}}:suspect:{:032x}", Shard(0), u128::from_be_bytes(suspect.0))
+    format!("pulse:{{{OF_ALL}}}:suspect:{:032x}", u128::from_be_bytes(suspect.0))
 }
 
 /// What the keys of a shard match.
@@ -111,6 +119,7 @@ mod tests {
             ("pulse:{7}:ids:4".to_owned(), Purpose::Bucket(4)),
             ("pulse:{7}:suspect:00ff".to_owned(), Purpose::Shard),
             ("pulse:{7}:suspect:x".to_owned(), Purpose::Nothing),
+            (never(shard), Purpose::Nothing),
             ("pulse:{7}:agg:x".to_owned(), Purpose::Nothing),
             ("pulse:{7}:names:3:x".to_owned(), Purpose::Nothing),
         ];

@@ -1,143 +1,88 @@
-//! One connection that all calls share, made anew when it is lost.
+//! The way to the shards: to one server that has all of them, or to the server of a cluster that has this one.
 
 use super::{
-    RedisSettings, durability,
+    RedisSettings,
+    cluster::Cluster,
     fault::Fault,
+    node::{Call, Node},
     script::{Invocation, Script},
 };
-use application::crash_point;
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, Value, aio::MultiplexedConnection,
-};
+use domain::Shard;
+use redis::{Cmd, FromRedisValue, Pipeline, Value};
 use secrecy::ExposeSecret;
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
-/// Commands of concurrent calls go out together. No command is ever sent twice without the caller asking: whether a
-/// lost answer may be asked for again is for the caller to know.
+/// How often a call goes where the one before it was sent to: slots may be on the move.
+const REDIRECTIONS_MAX: usize = 5;
+
+/// Each call is about one shard. No command is carried out twice without the caller asking: whether a lost answer may be
+/// asked for again is for the caller to know. A server of a cluster that sends a call elsewhere has not carried it out.
 #[derive(Debug)]
 pub(super) struct Link {
-    client: Client,
-    config: AsyncConnectionConfig,
-    settings: RedisSettings,
-    current: Mutex<Option<Numbered>>,
-    /// Held while connecting, so that one call connects for all that wait.
-    connecting: tokio::sync::Mutex<Connecting>,
-    /// Attempts to connect that have ended.
-    attempts: AtomicU64,
-}
-
-/// What the latest attempts to connect have come to.
-#[derive(Debug, Default)]
-struct Connecting {
-    /// Why the latest one failed.
-    fault: Option<Fault>,
-    /// What was said of the Redis that was found; it is said again only where it changes.
-    remarks: Vec<String>,
-}
-
-#[derive(Clone, Debug)]
-struct Numbered {
-    connection: MultiplexedConnection,
-    attempt: u64,
+    /// The server that the settings name.
+    first: Arc<Node>,
+    /// Where that is one of a cluster.
+    cluster: Option<Cluster>,
 }
 
 impl Link {
-    /// Connects for the first time.
+    /// Connects for the first time, in a cluster to all servers of it.
     pub(super) async fn connect(settings: &RedisSettings) -> Result<Self, Fault> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(settings.connect_timeout))
-            .set_response_timeout(Some(settings.response_timeout));
-        let link = Self {
-            client: Client::open(settings.url.expose_secret())?,
-            config,
-            settings: settings.clone(),
-            current: Mutex::default(),
-            connecting: tokio::sync::Mutex::default(),
-            attempts: AtomicU64::new(0),
-        };
-        link.connection().await?;
-        Ok(link)
+        let first = Arc::new(Node::new(settings.url.expose_secret(), settings)?);
+        let in_cluster = first.connect().await?;
+        let cluster = if in_cluster { Some(Cluster::discover(Arc::clone(&first)).await?) } else { None };
+        Ok(Self { first, cluster })
     }
 
     /// Sends one command.
-    pub(super) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Fault> {
-        let mut numbered = self.connection().await?;
-        let answer = command.query_async(&mut numbered.connection).await;
-        self.noting(numbered.attempt, answer)
+    pub(super) async fn query<T: FromRedisValue>(&self, shard: Shard, command: &Cmd) -> Result<T, Fault> {
+        self.call(shard, Call::Command(command)).await
     }
 
     /// Sends several commands at once; they are not one step.
-    pub(super) async fn query_all<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, Fault> {
-        let mut numbered = self.connection().await?;
-        let answer = commands.query_async(&mut numbered.connection).await;
-        self.noting(numbered.attempt, answer)
+    pub(super) async fn query_all<T: FromRedisValue>(
+        &self,
+        shard: Shard,
+        commands: &Pipeline,
+    ) -> Result<T, Fault> {
+        self.call(shard, Call::Commands(commands)).await
     }
 
-    /// Runs a script, and loads it first where Redis does not have it: it did not run then.
-    pub(super) async fn run(&self, script: &Script, invocation: &Invocation) -> Result<Vec<Value>, Fault> {
-        match self.query(invocation.command()).await {
-            Err(fault) if fault.is_no_script() => {
-                self.query::<()>(&script.load()).await?;
-                crash_point::hit("script_load");
-                self.query(invocation.command()).await
-            }
-            answer => answer,
+    /// Runs a script.
+    pub(super) async fn run(
+        &self,
+        shard: Shard,
+        script: &Script,
+        invocation: &Invocation,
+    ) -> Result<Vec<Value>, Fault> {
+        self.call(shard, Call::Script(script, invocation)).await
+    }
+
+    /// The servers that have keys.
+    pub(super) async fn nodes(&self) -> Result<Vec<Arc<Node>>, Fault> {
+        match &self.cluster {
+            None => Ok(vec![Arc::clone(&self.first)]),
+            Some(cluster) => cluster.masters().await,
         }
     }
 
-    fn noting<T>(&self, attempt: u64, answer: Result<T, redis::RedisError>) -> Result<T, Fault> {
-        answer.map_err(|error| {
-            let fault = Fault::from(error);
-            if fault.spoils_the_connection() {
-                // Another call may have connected anew already.
-                let mut current = self.current();
-                if current.as_ref().is_some_and(|numbered| numbered.attempt == attempt) {
-                    *current = None;
+    async fn call<T: FromRedisValue>(&self, shard: Shard, call: Call<'_>) -> Result<T, Fault> {
+        let Some(cluster) = &self.cluster else { return self.first.ask(call).await };
+        for _ in 0..REDIRECTIONS_MAX {
+            let (node, view) = cluster.owner(shard).await?;
+            match node.ask(call).await {
+                Err(fault) if fault.is_moved() => cluster.learn_from(&node, view).await?,
+                Err(fault) if fault.is_ask() => {
+                    return Err(Fault::Passing("the slot of a shard is being moved in the Redis cluster"));
                 }
+                Err(fault) if fault.spoils_the_connection() => {
+                    // Whether another server has the shard by now is known for the next try.
+                    let _ = cluster.learn(view).await;
+                    return Err(fault);
+                }
+                answer => return answer,
             }
-            fault
-        })
-    }
-
-    fn current(&self) -> std::sync::MutexGuard<'_, Option<Numbered>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn connection(&self) -> Result<Numbered, Fault> {
-        if let Some(numbered) = self.current().clone() {
-            return Ok(numbered);
         }
-        let attempts = self.attempts.load(Ordering::Acquire);
-        let mut latest = self.connecting.lock().await;
-        if let Some(numbered) = self.current().clone() {
-            return Ok(numbered);
-        }
-        // Another call has tried for this one while it waited; trying again in turn would add up their timeouts.
-        if let (true, Some(fault)) = (self.attempts.load(Ordering::Acquire) != attempts, &latest.fault) {
-            return Err(fault.clone());
-        }
-        let outcome = self.try_connect().await;
-        let attempt = self.attempts.fetch_add(1, Ordering::AcqRel);
-        latest.fault = outcome.as_ref().err().cloned();
-        let (connection, remarks) = outcome?;
-        if remarks != latest.remarks {
-            for remark in &remarks {
-                tracing::warn!(remark, "Redis is used at risk");
-            }
-            latest.remarks = remarks;
-        }
-        let numbered = Numbered { connection, attempt };
-        *self.current() = Some(numbered.clone());
-        Ok(numbered)
-    }
-
-    /// The settings are looked at on every connection: the server behind it may be another one.
-    async fn try_connect(&self) -> Result<(MultiplexedConnection, Vec<String>), Fault> {
-        let mut connection = self.client.get_multiplexed_async_connection_with_config(&self.config).await?;
-        let remarks = durability::check(&mut connection, self.settings.durability).await?;
-        Ok((connection, remarks))
+        Err(Fault::Passing("the servers of the Redis cluster do not agree who has a shard"))
     }
 }

@@ -28,7 +28,7 @@ impl RedisAccumulator {
     async fn open_account(&self, log: &LogName, from: u64) -> Result<Option<u64>, Fault> {
         let mut ask = redis::cmd("HGET");
         ask.arg(keys::accounts()).arg(log.as_str());
-        let account: Option<String> = self.link.query(&ask).await?;
+        let account: Option<String> = self.link.query(keys::OF_ALL, &ask).await?;
         if let Some(account) = account {
             return parse(&account).map(|account| Some(account.next));
         }
@@ -41,9 +41,9 @@ impl RedisAccumulator {
         }
         let mut open = redis::cmd("HSETNX");
         open.arg(keys::accounts()).arg(log.as_str()).arg(format!("{from} {taken} 0"));
-        self.link.query::<()>(&open).await?;
+        self.link.query::<()>(keys::OF_ALL, &open).await?;
         // Another may have been the first.
-        let account: String = self.link.query(&ask).await?;
+        let account: String = self.link.query(keys::OF_ALL, &ask).await?;
         parse(&account).map(|account| Some(account.next))
     }
 
@@ -53,7 +53,7 @@ impl RedisAccumulator {
         for shard in self.shards.shards() {
             let mut ask = redis::cmd("HMGET");
             ask.arg(keys::taken(shard)).arg(logs);
-            let taken: Vec<Value> = self.link.query(&ask).await?;
+            let taken: Vec<Value> = self.link.query(shard, &ask).await?;
             for (sum, taken) in sums.iter_mut().zip(taken) {
                 if taken != Value::Nil {
                     *sum += Values::new(vec![taken]).number()?;
@@ -65,9 +65,9 @@ impl RedisAccumulator {
 
     async fn settle_account(&self, log: &LogName, step: LogStep) -> Result<u64, Fault> {
         let LogStep { from, to, received, refused } = step;
-        let mut call = script::SETTLE_LOG.on(&keys::accounts(), 5, 160);
-        call.arg(log.as_str()).arg(from).arg(to).arg(received).arg(refused);
-        let answer = self.link.run(&script::SETTLE_LOG, &call).await?;
+        let mut call = script::SETTLE_LOG.on(keys::OF_ALL, 6, 192);
+        call.arg(keys::accounts()).arg(log.as_str()).arg(from).arg(to).arg(received).arg(refused);
+        let answer = self.link.run(keys::OF_ALL, &script::SETTLE_LOG, &call).await?;
         if answer.is_empty() {
             return Err(Fault::Storage(format!(
                 "log {log} has no account: the storage of Redis was lost or replaced"
@@ -79,7 +79,7 @@ impl RedisAccumulator {
     async fn read_balances(&self) -> Result<Vec<LogBalance>, Fault> {
         let mut ask = redis::cmd("HGETALL");
         ask.arg(keys::accounts());
-        let accounts: Vec<(String, String)> = self.link.query(&ask).await?;
+        let accounts: Vec<(String, String)> = self.link.query(keys::OF_ALL, &ask).await?;
         if accounts.is_empty() {
             return Ok(Vec::new());
         }

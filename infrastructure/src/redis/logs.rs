@@ -24,7 +24,7 @@ impl RedisAccumulator {
         let mut ask = redis::pipe();
         ask.cmd("HMGET").arg(keys::meta(shard)).arg(&["accumulator", "generation", "sequence"]);
         ask.cmd("HMGET").arg(keys::logs(shard)).arg(log.as_str());
-        let (meta, position): (Vec<Value>, Vec<Value>) = self.link.query_all(&ask).await?;
+        let (meta, position): (Vec<Value>, Vec<Value>) = self.link.query_all(shard, &ask).await?;
         if meta.first() == Some(&Value::Nil) {
             return Err(Fault::Storage(answer::missing(shard, seen)));
         }

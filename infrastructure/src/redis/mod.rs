@@ -17,6 +17,7 @@
 mod answer;
 mod audit;
 mod batch;
+mod cluster;
 mod durability;
 mod fault;
 mod generations;
@@ -26,6 +27,7 @@ mod link;
 mod log_accounts;
 mod logs;
 mod marks;
+mod node;
 mod recovery;
 mod rows;
 mod script;
@@ -46,7 +48,8 @@ use script::Invocation;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Counts in Redis. Calls may be made at the same time; they share one connection, which is made anew when it is lost.
+/// Counts in Redis, or in a cluster of them. Calls may be made at the same time; they share one connection to a server,
+/// which is made anew when it is lost.
 #[derive(Debug)]
 pub struct RedisAccumulator {
     link: Link,

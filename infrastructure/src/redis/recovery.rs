@@ -31,7 +31,7 @@ impl RedisAccumulator {
     async fn find_log_marks(&self, shard: Shard) -> Result<Vec<LogMark>, Fault> {
         let mut ask = redis::cmd("HGETALL");
         ask.arg(keys::logs(shard));
-        let mut values = Values::new(self.link.query::<Vec<Value>>(&ask).await?);
+        let mut values = Values::new(self.link.query::<Vec<Value>>(shard, &ask).await?);
         let mut found = Vec::with_capacity(values.len() / 2);
         while !values.is_empty() {
             let name = values.text()?;
@@ -48,7 +48,7 @@ impl RedisAccumulator {
             self.sweep(recovery.shard).await?;
         }
         let logs = recovery.positions.len();
-        let mut call = script::RESTORE.on(&keys::meta(recovery.shard), 14 + 2 * logs, 256 + 128 * logs);
+        let mut call = script::RESTORE.on(recovery.shard, 14 + 2 * logs, 256 + 128 * logs);
         call.arg("").arg("").arg(0).arg(0);
         call.arg(match recovery.remake {
             Remake::Anew => "anew",
@@ -70,7 +70,7 @@ impl RedisAccumulator {
                 call.arg(log.as_str()).arg(position.to_string());
             }
         }
-        let answer = self.link.run(&script::RESTORE, &call).await?;
+        let answer = self.link.run(recovery.shard, &script::RESTORE, &call).await?;
         match answer::read(recovery.shard, None, Some(recovery.shards), answer)? {
             Answer::Done(_) => Ok(true),
             Answer::Other(word, _) if word == b"changed" => Ok(false),
@@ -83,20 +83,20 @@ impl RedisAccumulator {
 
     /// Removes what is left of a shard that is gone: its next generations and buckets will have the same names.
     async fn sweep(&self, shard: Shard) -> Result<(), Fault> {
-        let (meta, pattern) = (keys::meta(shard), keys::of_shard(shard));
+        let pattern = keys::of_shard(shard);
         let mut cursor = 0_u64;
         loop {
             let mut ask = redis::cmd("SCAN");
             ask.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(KEYS_A_STEP);
-            let (next, names): (u64, Vec<Vec<u8>>) = self.link.query(&ask).await?;
+            let (next, names): (u64, Vec<Vec<u8>>) = self.link.query(shard, &ask).await?;
             for names in names.chunks(KEYS_A_STEP) {
-                let mut call = script::SWEEP.on(&meta, 4 + names.len(), 64 * names.len());
+                let mut call = script::SWEEP.on(shard, 4 + names.len(), 64 * names.len());
                 call.arg("").arg("").arg(0).arg(0);
                 for name in names {
                     call.arg(name);
                 }
                 // Where the shard is there nothing is removed, and the next step says what became of it.
-                self.link.run(&script::SWEEP, &call).await?;
+                self.link.run(shard, &script::SWEEP, &call).await?;
             }
             cursor = next;
             if cursor == 0 {

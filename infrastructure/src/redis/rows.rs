@@ -38,13 +38,13 @@ type Found = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 async fn find(link: &Link, shard: Shard, generation: u64, part: u32) -> Result<(Found, Option<u32>), Fault> {
     let mut ask = redis::cmd("LRANGE");
     ask.arg(keys::names(shard, generation, part)).arg(0).arg(-1);
-    let names: Vec<Vec<u8>> = link.query(&ask).await?;
+    let names: Vec<Vec<u8>> = link.query(shard, &ask).await?;
     if names.is_empty() {
         return Ok((Vec::new(), None));
     }
     let mut ask = redis::cmd("HMGET");
     ask.arg(keys::rows(shard, generation)).arg(&names);
-    let sums: Vec<Option<Vec<u8>>> = link.query(&ask).await?;
+    let sums: Vec<Option<Vec<u8>>> = link.query(shard, &ask).await?;
     // Deleted in between: the rows of a generation go all at once.
     if sums.iter().all(Option::is_none) {
         return Ok((Vec::new(), None));

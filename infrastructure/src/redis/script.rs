@@ -1,6 +1,8 @@
 //! The scripts, each one atomic step on one shard.
 
+use super::keys;
 use application::mutation::Mutation;
+use domain::Shard;
 use redis::{Cmd, ToRedisArgs};
 use std::sync::LazyLock;
 
@@ -84,10 +86,13 @@ impl Script {
         command
     }
 
-    /// A call on one key, with room for so many arguments of so many bytes together.
-    pub(super) fn on(&self, key: &str, arguments: usize, bytes: usize) -> Invocation {
-        let mut command = Cmd::with_capacity(arguments + 4, bytes + 64 + key.len());
-        command.arg("EVALSHA").arg(&self.hash).arg(1).arg(key);
+    /// A call on a shard, with room for so many arguments of so many bytes together.
+    ///
+    /// The second key is one that never exists. A server of a cluster runs nothing that names a key that it has and one
+    /// that it has not while it hands their slot over (`TRYAGAIN`): no script meets half of a shard.
+    pub(super) fn on(&self, shard: Shard, arguments: usize, bytes: usize) -> Invocation {
+        let mut command = Cmd::with_capacity(arguments + 5, bytes + 128);
+        command.arg("EVALSHA").arg(&self.hash).arg(2).arg(keys::meta(shard)).arg(keys::never(shard));
         Invocation { command }
     }
 }

@@ -49,7 +49,7 @@ impl RedisAccumulator {
         let seen = self.marks.get(shard);
         let mut ask = redis::cmd("HMGET");
         ask.arg(keys::meta(shard)).arg(&FIELDS[..]);
-        let values: Vec<Value> = self.link.query(&ask).await?;
+        let values: Vec<Value> = self.link.query(shard, &ask).await?;
         match (values.first(), seen) {
             (Some(Value::Nil), None) => return Ok(None),
             (Some(Value::Nil), Some(_)) => return Err(Fault::Storage(answer::missing(shard, seen))),
@@ -72,11 +72,11 @@ impl RedisAccumulator {
 
     async fn create_shard(&self, shard: Shard, birth: ShardBirth) -> Result<ShardState, Fault> {
         let seen = self.marks.get(shard);
-        let mut call = script::CREATE.on(&keys::meta(shard), 7, 128);
+        let mut call = script::CREATE.on(shard, 7, 128);
         let (generation, sequence) = seen.map_or((0, 0), |seen| (seen.generation, seen.sequence));
         call.arg("").arg("").arg(generation).arg(sequence).arg(milliseconds(birth.now));
         call.arg(birth.accumulator.to_string()).arg(birth.shards.get());
-        let answer = self.link.run(&script::CREATE, &call).await?;
+        let answer = self.link.run(shard, &script::CREATE, &call).await?;
         match answer::read(shard, seen, None, answer)? {
             Answer::Done(mut values) => {
                 let state = state(&mut values)?;

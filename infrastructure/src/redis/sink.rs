@@ -5,7 +5,7 @@ use super::{
     answer::{Answer, Values},
     batch::PreparedBatch,
     fault::Fault,
-    keys, logs,
+    logs,
     marks::Seen,
     script,
 };
@@ -83,8 +83,7 @@ impl RedisAccumulator {
         let seen = self.marks.get(batch.shard);
         let (arguments, bytes) = prepared.size();
         let arguments = arguments + 6 + 4 * believed.len();
-        let mut call =
-            script::APPLY.on(&keys::meta(batch.shard), arguments, bytes + 160 + 128 * believed.len());
+        let mut call = script::APPLY.on(batch.shard, arguments, bytes + 160 + 128 * believed.len());
         self.guard(&mut call, seen);
         call.arg(&self.writer).arg(number);
         prepared.write(&mut call, believed.len());
@@ -92,7 +91,7 @@ impl RedisAccumulator {
             call.arg(stretch.log.as_str()).arg(stands.to_string()).arg(stretch.to.max(*stands).to_string());
             call.arg(stretch.fresh(*stands));
         }
-        let answer = self.link.run(&script::APPLY, &call).await?;
+        let answer = self.link.run(batch.shard, &script::APPLY, &call).await?;
         match answer::read(batch.shard, seen, Some(self.shards), answer)? {
             Answer::Done(mut values) => {
                 self.note(batch.shard, seen, &mut values)?;

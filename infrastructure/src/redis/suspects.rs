@@ -18,15 +18,15 @@ impl Suspects for RedisAccumulator {
         const OPERATION: &str = "removing the mark of a message from Redis";
         let mut remove = redis::cmd("DEL");
         remove.arg(keys::suspect(suspect));
-        self.link.query::<()>(&remove).await.map_err(|fault| fault.during(OPERATION))
+        self.link.query::<()>(keys::OF_ALL, &remove).await.map_err(|fault| fault.during(OPERATION))
     }
 }
 
 impl RedisAccumulator {
     async fn mark_suspect(&self, suspect: SuspectId, returns: u32) -> Result<u32, Fault> {
-        let mut call = script::TAKE_ALONE.on(&keys::suspect(suspect), 2, 16);
-        call.arg(returns).arg(KEPT_SECONDS);
-        let answer = self.link.run(&script::TAKE_ALONE, &call).await?;
+        let mut call = script::TAKE_ALONE.on(keys::OF_ALL, 3, 64);
+        call.arg(keys::suspect(suspect)).arg(returns).arg(KEPT_SECONDS);
+        let answer = self.link.run(keys::OF_ALL, &script::TAKE_ALONE, &call).await?;
         let times = Values::new(answer).number()?;
         u32::try_from(times).map_err(|_| Fault::Storage("the mark of a message makes no sense".into()))
     }

@@ -160,3 +160,4 @@ pub mod postgres;
 pub mod promtool;
 pub mod rabbitmq;
 pub mod redis;
+pub mod redis_cluster;

@@ -1,134 +1,35 @@
 //! Redis killed, paused, full, wiped, rolled back.
 
-use super::{ACCUMULATOR, START, batch, birth, opened, pulse, rows, settings};
+use super::{
+    ACCUMULATOR, START, batch, birth,
+    load::{Load, persist},
+    opened, pulse, rows, settings,
+};
 use application::ports::{
     AccumulatorShards, GenerationStore, LogAccounts, LogStep, Outcome, PulseSink, SuspectId, Suspects,
 };
 use domain::{LogName, Shard, UsageTotals};
 use infrastructure::{redis::RedisAccumulator, test_servers::redis::RedisServer};
-use std::{
-    fs,
-    path::Path,
-    process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
-use tokio::task::JoinSet;
+use std::{fs, path::Path, process::Command, time::Duration};
 
 const SHARDS: u16 = 4;
 const KILLS: u32 = 8;
 
-/// Repeats what fails for a reason that may pass, as the engine does.
-macro_rules! persist {
-    ($call:expr) => {
-        loop {
-            match $call.await {
-                Ok(done) => break done,
-                Err(error) if error.is_transient() => tokio::time::sleep(Duration::from_millis(5)).await,
-                Err(error) => panic!("{error}"),
-            }
-        }
-    };
-}
-
-/// Counts batches on one shard until told to stop: identities twice, and pulses without any. Returns what was counted.
-async fn count(
-    store: Arc<RedisAccumulator>,
-    shard: u16,
-    stop: Arc<AtomicBool>,
-    retries: Arc<AtomicU64>,
-) -> UsageTotals {
-    let mut expected = UsageTotals::default();
-    let mut number = 0;
-    while !stop.load(Ordering::Relaxed) {
-        number += 1;
-        let mut pulses = Vec::new();
-        for n in 0..60 {
-            let fresh =
-                pulse(Some(format!("{number}-{n}")), &format!("sku-{}", n % 7), "9007199254740.993000001");
-            expected.add(&fresh);
-            pulses.push(fresh);
-            if number > 1 && n % 3 == 0 {
-                let earlier = number - 1;
-                let copy = Some(format!("{earlier}-{n}"));
-                pulses.push(pulse(copy, &format!("sku-{}", n % 7), "9007199254740.993000001"));
-            }
-        }
-        let anonymous = pulse(None, "anonymous", "0.3");
-        expected.add(&anonymous);
-        pulses.push(anonymous);
-        let batch = batch(shard, number, pulses);
-        let outcomes = persist!(async {
-            store.apply(&batch).await.inspect_err(|_| {
-                retries.fetch_add(1, Ordering::Relaxed);
-            })
-        });
-        assert!(!outcomes.contains(&Outcome::Conflict));
-    }
-    expected
-}
-
-/// Seals and deletes on all shards until told to stop. Returns what a ledger would hold.
-async fn flush(store: Arc<RedisAccumulator>, stop: Arc<AtomicBool>) -> UsageTotals {
-    let mut ledger = UsageTotals::default();
-    while !stop.load(Ordering::Relaxed) {
-        for shard in birth(SHARDS).shards.shards() {
-            let state = persist!(store.inspect(shard)).expect("the shard is there");
-            persist!(store.seal(shard, state.generation, START));
-            for generation in state.deleted + 1..=state.generation {
-                let sealed = persist!(store.sealed(shard, generation)).expect("it is sealed");
-                let rows = persist!(rows(&store, shard, generation));
-                assert_eq!(rows.sum(), sealed.total, "generation {generation} of shard {shard}");
-                rows.into_iter().for_each(|(key, total)| ledger.add_total(key, total));
-                persist!(store.delete(&sealed));
-            }
-        }
-    }
-    ledger
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_of_redis_change_no_count() {
     let mut server = RedisServer::start();
-    let workers = [Arc::new(opened(&server, SHARDS).await), Arc::new(opened(&server, SHARDS).await)];
-    let cron = Arc::new(opened(&server, SHARDS).await);
-    let (stop, retries) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let mut tasks = JoinSet::new();
-    for shard in 0..SHARDS {
-        let worker = &workers[usize::from(shard) % workers.len()];
-        tasks.spawn(count(Arc::clone(worker), shard, Arc::clone(&stop), Arc::clone(&retries)));
-    }
-    let mut flushes = JoinSet::new();
-    flushes.spawn(flush(Arc::clone(&cron), Arc::clone(&stop)));
-
+    let load = Load::start(&server.url(), SHARDS).await;
     for _ in 0..KILLS {
-        let before = retries.load(Ordering::Relaxed);
+        let before = load.retries();
         tokio::time::sleep(Duration::from_millis(150)).await;
         server.kill();
         // Dead for as long as it takes to be noticed.
-        while retries.load(Ordering::Relaxed) == before {
+        while load.retries() == before {
             tokio::task::yield_now().await;
         }
         server.restart();
     }
-    stop.store(true, Ordering::Relaxed);
-    let mut expected = UsageTotals::default();
-    while let Some(counted) = tasks.join_next().await {
-        counted.unwrap().into_iter().for_each(|(key, total)| expected.add_total(key, total));
-    }
-    let mut found = flushes.join_next().await.unwrap().unwrap();
-    for shard in birth(SHARDS).shards.shards() {
-        let state = cron.inspect(shard).await.unwrap().unwrap();
-        for generation in state.deleted + 1..=state.generation {
-            let rows = rows(&cron, shard, generation).await.unwrap();
-            rows.into_iter().for_each(|(key, total)| found.add_total(key, total));
-        }
-    }
-    assert!(expected.sum().pulses > 1_000, "hardly anything was counted: {:?}", expected.sum());
-    assert_eq!(found, expected);
+    load.end().await;
 }
 
 #[tokio::test]

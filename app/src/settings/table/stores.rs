@@ -55,7 +55,8 @@ pub(super) const STORES: &[Definition] = &[
         allowed: "redis://USER:PASSWORD@HOST:PORT/DB, or rediss:// for TLS",
         example: "redis://127.0.0.1:6379",
         secret: true,
-        doc: "The Redis that counts. Where it is not set, the embedded file counts.",
+        doc: "The Redis that counts, or any server of a Redis Cluster: the others are found by it (docs/scaling.md). Where \
+              it is not set, the embedded file counts.",
     },
     Definition {
         name: "REDIS_DURABILITY",

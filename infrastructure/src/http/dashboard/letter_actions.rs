@@ -1,14 +1,14 @@
 //! Sending letters back and discarding them: first a page that says what would be done, then the deed.
 
 use super::{
-    super::HttpState,
+    super::{HttpState, dead_letters as letters_api},
     User,
     format::grouped,
     letters::{code, link},
     page::{Place, answer, page, unavailable},
 };
 use application::{
-    dead_letters::{Handled, LetterFilter, NamedPlace, REPLAYS_MAX, Wish, handle},
+    dead_letters::{Handled, LetterFilter, NamedPlace, REPLAYS_MAX, Wish},
     ports::PortError,
 };
 use axum::{
@@ -61,13 +61,11 @@ impl Deed {
 
     async fn done(&self, state: &HttpState, dry_run: bool) -> Option<Result<Handled, PortError>> {
         let (place, wish) = (self.place(state)?, self.wish()?);
-        let mut handled = Handled::default();
-        let mut bound = super::super::dead_letters::bound(state);
+        let mut bound = letters_api::bound(state);
         if !dry_run {
             bound.letters = Some(self.looked_at);
         }
-        let done = handle(place.place.as_ref(), &self.filter(), wish, dry_run, bound, &mut handled).await;
-        Some(done.map(|()| handled))
+        Some(letters_api::counted(state, place, &self.filter(), wish, dry_run, bound).await)
     }
 }
 

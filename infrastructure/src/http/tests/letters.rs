@@ -56,6 +56,15 @@ async fn who_says_which_letters_gets_an_answer() {
         let status = status(&service, request(method, path, Some(&user), body)).await;
         assert_eq!(status.as_u16(), wanted, "{method} {path} {body}");
     }
+    let told = answer(&service, request("GET", "/metrics", None, Body::empty())).await;
+    let told = to_bytes(told.into_body(), 1 << 20).await.unwrap();
+    let told = String::from_utf8(told.to_vec()).unwrap();
+    for line in [
+        "pulse_dead_letters_replayed_total{place=\"rabbitmq\"} 1",
+        "pulse_dead_letters_discarded_total{place=\"rabbitmq\"} 1",
+    ] {
+        assert!(told.lines().any(|told| told == line), "{line}: {told}");
+    }
 }
 
 #[tokio::test]
