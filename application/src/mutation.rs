@@ -1,5 +1,5 @@
 //! The rules of counting, each of which a build for tests can break on request: a harness is believed only when it
-//! catches every one of them. In every other build nothing can be broken.
+//! catches every one of them, and a rule has its price. In every other build nothing can be broken.
 
 /// A broken rule; `PULSE_MUTATION` names one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// Whether the rule is broken.
-    #[cfg(not(feature = "failpoints"))]
+    #[cfg(not(feature = "mutations"))]
     #[inline]
     #[must_use]
     pub const fn is_on(self) -> bool {
@@ -30,7 +30,7 @@ impl Mutation {
     }
 
     /// Whether the rule is broken.
-    #[cfg(feature = "failpoints")]
+    #[cfg(feature = "mutations")]
     #[must_use]
     pub fn is_on(self) -> bool {
         use std::sync::LazyLock;
@@ -38,7 +38,7 @@ impl Mutation {
         NAMED.as_deref() == Some(self.name())
     }
 
-    #[cfg(feature = "failpoints")]
+    #[cfg(feature = "mutations")]
     const fn name(self) -> &'static str {
         match self {
             Self::AckFirst => "ack-first",

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use lapin::{
     Connection, ConnectionProperties,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
-    types::FieldTable,
+    types::{AMQPValue, FieldTable, LongString},
 };
 use rdkafka::{
     ClientConfig,
@@ -48,8 +48,10 @@ async fn ack_only(url: &str, queue: &str, count: u32) {
     let channel = connection.create_channel().await.unwrap();
     channel.basic_qos(1_000, BasicQosOptions::default()).await.unwrap();
     let options = BasicConsumeOptions::default();
-    let mut consumer =
-        channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await.unwrap();
+    let mut arguments = FieldTable::default();
+    // A stream is read from its beginning; a queue knows nothing of it.
+    arguments.insert("x-stream-offset".into(), AMQPValue::LongString(LongString::from("first")));
+    let mut consumer = channel.basic_consume(queue.into(), "".into(), options, arguments).await.unwrap();
     for number in 1..=count {
         let delivery = consumer.next().await.unwrap().unwrap();
         if number == 1 {

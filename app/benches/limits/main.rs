@@ -24,6 +24,7 @@ mod queue;
 mod report;
 mod scaling;
 mod start;
+mod stream;
 
 use measure::Figure;
 use programs::Bench;
@@ -55,8 +56,9 @@ fn main() {
     }
     let bench = Bench::new();
     let mut report = Report::default();
-    let sections: [(&str, Section); 8] = [
+    let sections: [(&str, Section); 9] = [
         ("queue", queue::measure),
+        ("stream", stream::measure),
         ("kafka", kafka::measure),
         ("flush", flush::measure),
         ("http", http::measure),

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 /// How many shards the program has by default.
-const SHARDS: u32 = 8;
+pub(crate) const SHARDS: u32 = 8;
 const LIMIT: Duration = Duration::from_mins(5);
 
 pub(crate) struct Bench {

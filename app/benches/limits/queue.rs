@@ -8,7 +8,7 @@ use crate::{
 };
 use infrastructure::test_servers::{postgres::PostgresServer, rabbitmq::RabbitmqServer};
 use lapin::{
-    BasicProperties, Connection, ConnectionProperties,
+    BasicProperties, Channel, Connection, ConnectionProperties,
     options::{BasicPublishOptions, ConfirmSelectOptions, QueuePurgeOptions},
 };
 use std::{cell::RefCell, fmt::Write};
@@ -90,37 +90,29 @@ impl Broker {
         settings
     }
 
-    /// Publishes them, each message confirmed.
+    /// Empties the queue, and publishes these to it.
     pub(crate) fn fill(&self, bench: &Bench, shape: Shape, pulses: u32) {
         bench.runtime.block_on(async {
-            let properties = ConnectionProperties::default();
-            let connection = Connection::connect(&self.rabbitmq.url(), properties).await.unwrap();
-            let channel = connection.create_channel().await.unwrap();
+            let (connection, channel) = self.channel().await;
             channel.queue_purge(QUEUE.into(), QueuePurgeOptions::default()).await.unwrap();
-            channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
-            let mut confirms = Vec::new();
-            for body in shape.bodies(pulses) {
-                let properties = BasicProperties::default().with_delivery_mode(2);
-                let options = BasicPublishOptions::default();
-                let published = channel.basic_publish("".into(), QUEUE.into(), options, &body, properties);
-                confirms.push(published.await.unwrap());
-                if confirms.len() >= 10_000 {
-                    for confirm in confirms.drain(..) {
-                        assert!(confirm.await.unwrap().is_ack());
-                    }
-                }
-            }
-            for confirm in confirms {
-                assert!(confirm.await.unwrap().is_ack());
-            }
+            publish(&channel, QUEUE, shape, pulses).await;
             connection.close(200, "done".into()).await.unwrap();
         });
     }
 
-    /// Drains a full queue by the client alone.
-    pub(crate) fn ack_only(&self, pulses: u32, items: u32) -> Figure {
+    /// A channel that confirms.
+    pub(crate) async fn channel(&self) -> (Connection, Channel) {
+        let properties = ConnectionProperties::default();
+        let connection = Connection::connect(&self.rabbitmq.url(), properties).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        (connection, channel)
+    }
+
+    /// Takes all of a queue, or of a stream, by the client alone.
+    pub(crate) fn ack_only(&self, queue: &str, pulses: u32, items: u32) -> Figure {
         let count = (pulses / items).to_string();
-        let mut helper = Helper::start(&["ack-only", &self.rabbitmq.url(), QUEUE, &count]);
+        let mut helper = Helper::start(&["ack-only", &self.rabbitmq.url(), queue, &count]);
         assert_eq!(helper.line(), "first");
         let clock = Clock::start(&[("client", helper.pid()), ("broker", self.rabbitmq.pid())]);
         assert_eq!(helper.line(), "done");
@@ -149,6 +141,25 @@ impl Broker {
     }
 }
 
+/// Publishes pulses, each message confirmed.
+pub(crate) async fn publish(channel: &Channel, queue: &str, shape: Shape, pulses: u32) {
+    let mut confirms = Vec::new();
+    for body in shape.bodies(pulses) {
+        let properties = BasicProperties::default().with_delivery_mode(2);
+        let options = BasicPublishOptions::default();
+        let published = channel.basic_publish("".into(), queue.into(), options, &body, properties);
+        confirms.push(published.await.unwrap());
+        if confirms.len() >= 10_000 {
+            for confirm in confirms.drain(..) {
+                assert!(confirm.await.unwrap().is_ack());
+            }
+        }
+    }
+    for confirm in confirms {
+        assert!(confirm.await.unwrap().is_ack());
+    }
+}
+
 /// Bytes that Redis uses.
 fn used(stores: &Stores) -> f64 {
     let information: String = stores.redis.command(&["INFO", "memory"]);
@@ -160,9 +171,9 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
     let broker = Broker::start(bench);
     let pulses = bench.size(100_000, 500_000);
     let (peaks, sizes) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
-    let worker = |shape: Shape, pulses: u32, facts: bool| {
+    let worker = |shape: Shape, pulses: u32, facts: bool, more: &[(&'static str, String)]| {
         broker.fill(bench, shape, pulses);
-        let (figure, apps, stores) = broker.workers(bench, pulses, 1, &[]);
+        let (figure, apps, stores) = broker.workers(bench, pulses, 1, more);
         if facts {
             peaks.borrow_mut().push(memory(apps[0].process.pid(), "VmHWM") / 1024.0);
             sizes.borrow_mut().push(used(&stores) / f64::from(pulses));
@@ -172,23 +183,21 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
     };
     let alone = |shape: Shape, pulses: u32| {
         broker.fill(bench, shape, pulses);
-        broker.ack_only(pulses, shape.items)
+        broker.ack_only(QUEUE, pulses, shape.items)
     };
     let many = Shape { items: 100, ..Shape::USUAL };
     let (limit, limit_of_many) = ("acknowledge only", "acknowledge only, 100 a message");
-    let without = "worker, the same without ids";
+    let without = "worker that remembers no ids (this bench's build only)";
+    let forgetful = [("PULSE_MUTATION", "no-dedupe".to_owned())];
     let many_pulses = bench.size(500_000, 3_000_000);
     let cases: Vec<Work<'_>> = vec![
         (Case::limit(limit), Box::new(|| alone(Shape::USUAL, pulses))),
-        (
-            Case::beside(limit, without, None),
-            Box::new(|| worker(Shape { ids: false, ..Shape::USUAL }, pulses, false)),
-        ),
-        (Case::beside(limit, "worker", Some(0.8)), Box::new(|| worker(Shape::USUAL, pulses, true))),
+        (Case::beside(limit, without, None), Box::new(|| worker(Shape::USUAL, pulses, false, &forgetful))),
+        (Case::beside(limit, "worker", Some(0.8)), Box::new(|| worker(Shape::USUAL, pulses, true, &[]))),
         (Case::limit(limit_of_many), Box::new(|| alone(many, many_pulses))),
         (
             Case::beside(limit_of_many, "worker, 100 a message", None),
-            Box::new(|| worker(many, many_pulses, false)),
+            Box::new(|| worker(many, many_pulses, false, &[])),
         ),
     ];
     in_turns(bench, report, "queue", cases);

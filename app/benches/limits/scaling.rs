@@ -22,7 +22,7 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
         ("usual", usual, pulses, 1, "8"),
         ("10x the tenants", Shape { tenants: 10_000, totals: 10_000, ..usual }, pulses, 1, "8"),
         ("10x the products", Shape { totals: 10_000, ..usual }, pulses, 1, "8"),
-        ("4x the backlog", usual, 4 * pulses, 1, "8"),
+        ("10x the backlog", usual, 10 * pulses, 1, "8"),
         ("one tenant with 90 %", Shape { hot: 90, ..usual }, pulses, 1, "8"),
         ("1 lane", usual, pulses, 1, "1"),
         ("4 lanes", usual, pulses, 1, "4"),

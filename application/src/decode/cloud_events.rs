@@ -8,7 +8,7 @@ use super::{
 };
 use crate::ports::Envelope;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use domain::{ProductSku, PulseIdentity, Reason, Rejection, TenantId, Timestamp, UsageUnit};
+use domain::{PulseIdentity, Reason, Rejection, TenantId, Timestamp};
 use std::{borrow::Cow, collections::HashMap};
 
 const VERSION: &str = "1.0";
@@ -208,7 +208,7 @@ pub(super) fn read(
     received_at: Timestamp,
     decoder: &Decoder,
 ) -> Result<Reading, Rejection> {
-    let tenant = name_text("subject", event.required("subject")?, TenantId::new)?;
+    let tenant: TenantId = name_text("subject", event.required("subject")?)?;
     let occurred_at = event.attribute("time").map(|text| time_text("time", text)).transpose()?;
     if let Some(time) = occurred_at {
         check_age("time", time, received_at, decoder)?;
@@ -216,8 +216,8 @@ pub(super) fn read(
     let wire = WirePulse::parse("the data of a pulse", event.data()?)?;
     Ok(Reading {
         tenant,
-        product_sku: name("data.product_sku", wire.product_sku, ProductSku::new)?,
-        use_unity: name("data.use_unity", wire.use_unity, UsageUnit::new)?,
+        product_sku: name("data.product_sku", wire.product_sku)?,
+        use_unity: name("data.use_unity", wire.use_unity)?,
         amount: amount("data.used_amount", required("data.used_amount", wire.used_amount)?)?,
         identity: Some(event.identity()?),
         occurred_at,

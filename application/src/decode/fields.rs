@@ -48,23 +48,18 @@ pub(super) fn string<'a>(field: &str, value: &'a str) -> Result<Cow<'a, str>, Re
     }
 }
 
-pub(super) fn name<T>(
-    field: &str,
-    value: Option<&str>,
-    check: impl FnOnce(Box<str>) -> Result<T, TextError>,
-) -> Result<T, Rejection> {
-    name_text(field, &string(field, required(field, value)?)?, check)
+pub(super) fn name<T>(field: &str, value: Option<&str>) -> Result<T, Rejection>
+where
+    T: for<'a> TryFrom<&'a str, Error = TextError>,
+{
+    name_text(field, &string(field, required(field, value)?)?)
 }
 
-pub(super) fn name_text<T>(
-    field: &str,
-    text: &str,
-    check: impl FnOnce(Box<str>) -> Result<T, TextError>,
-) -> Result<T, Rejection> {
-    if text.len() > domain::TEXT_BYTES_MAX {
-        return Err(invalid(field, TextError::TooLong));
-    }
-    check(text.into()).map_err(|error| invalid(field, error))
+pub(super) fn name_text<T>(field: &str, text: &str) -> Result<T, Rejection>
+where
+    T: for<'a> TryFrom<&'a str, Error = TextError>,
+{
+    T::try_from(text).map_err(|error| invalid(field, error))
 }
 
 pub(super) fn id_text(field: &str, text: &str) -> Result<Box<str>, Rejection> {

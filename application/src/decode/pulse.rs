@@ -9,12 +9,12 @@ use super::{
     },
 };
 use crate::ports::Envelope;
-use domain::{ProductSku, PulseIdentity, Reason, Rejection, TenantId, Timestamp, UsageUnit};
+use domain::{PulseIdentity, Reason, Rejection, Timestamp};
 use serde::{
     Deserialize, Deserializer,
     de::{Error, MapAccess, Visitor},
 };
-use std::{collections::HashSet, fmt};
+use std::{borrow::Cow, collections::BTreeSet, fmt};
 
 /// Reads the text of one pulse; `index` is its place in the message.
 pub(super) fn read(
@@ -31,9 +31,9 @@ pub(super) fn read(
         check_age("occurred_at", time, received_at, decoder)?;
     }
     Ok(Reading {
-        tenant: name("tenant", wire.tenant, TenantId::new)?,
-        product_sku: name("product_sku", wire.product_sku, ProductSku::new)?,
-        use_unity: name("use_unity", wire.use_unity, UsageUnit::new)?,
+        tenant: name("tenant", wire.tenant)?,
+        product_sku: name("product_sku", wire.product_sku)?,
+        use_unity: name("use_unity", wire.use_unity)?,
         amount: amount("used_amount", required("used_amount", wire.used_amount)?)?,
         identity: match wire.id {
             Some(id) => Some(PulseIdentity::Id(id_text("id", &string("id", id)?)?)),
@@ -62,27 +62,39 @@ impl<'a> WirePulse<'a> {
     }
 }
 
-enum Field {
+enum Field<'a> {
     Known(usize),
-    Unknown(Box<str>),
+    Unknown(Cow<'a, str>),
 }
 
 const FIELDS: [&str; 6] = ["id", "tenant", "product_sku", "used_amount", "use_unity", "occurred_at"];
 
-impl<'de> Deserialize<'de> for Field {
+impl<'a> Field<'a> {
+    fn of(name: Cow<'a, str>) -> Self {
+        let known = if name == "unit" { "use_unity" } else { &name };
+        match FIELDS.iter().position(|field| *field == known) {
+            Some(place) => Self::Known(place),
+            None => Self::Unknown(name),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Field<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct FieldVisitor;
-        impl Visitor<'_> for FieldVisitor {
-            type Value = Field;
+        impl<'de> Visitor<'de> for FieldVisitor {
+            type Value = Field<'de>;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("the name of a field")
             }
 
-            fn visit_str<E: Error>(self, name: &str) -> Result<Field, E> {
-                let known = if name == "unit" { "use_unity" } else { name };
-                let place = FIELDS.iter().position(|field| *field == known);
-                Ok(place.map_or_else(|| Field::Unknown(name.into()), Field::Known))
+            fn visit_borrowed_str<E: Error>(self, name: &'de str) -> Result<Field<'de>, E> {
+                Ok(Field::of(Cow::Borrowed(name)))
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<Field<'de>, E> {
+                Ok(Field::of(Cow::Owned(name.to_owned())))
             }
         }
         deserializer.deserialize_identifier(FieldVisitor)
@@ -106,8 +118,8 @@ impl<'de> Visitor<'de> for PulseVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut known: [Option<&'de str>; FIELDS.len()] = [None; FIELDS.len()];
-        let mut unknown = HashSet::new();
-        while let Some(field) = map.next_key::<Field>()? {
+        let mut unknown = BTreeSet::new();
+        while let Some(field) = map.next_key::<Field<'de>>()? {
             let Raw(value) = map.next_value()?;
             match field {
                 Field::Known(place) if known[place].replace(value).is_some() => {

@@ -17,7 +17,7 @@ use super::{
         amount, amount_text, check_age, id_text, invalid, name_text, required, shortened, stand_in_identity,
     },
 };
-use domain::{ProductSku, PulseIdentity, Reason, Rejection, TenantId, Timestamp, UsageUnit};
+use domain::{PulseIdentity, Reason, Rejection, Timestamp};
 use std::borrow::Cow;
 
 /// Where the parts of a pulse are found in messages of one shape.
@@ -134,13 +134,9 @@ impl Mapping {
             Identity::CloudEvent => Some(required("a CloudEvent", message.as_event())?.identity()?),
         };
         Ok(Reading {
-            tenant: name_text(&self.tenant.label, &self.tenant.required(message)?, TenantId::new)?,
-            product_sku: name_text(
-                &self.product_sku.label,
-                &self.product_sku.required(message)?,
-                ProductSku::new,
-            )?,
-            use_unity: name_text(&self.use_unity.label, &self.use_unity.required(message)?, UsageUnit::new)?,
+            tenant: name_text(&self.tenant.label, &self.tenant.required(message)?)?,
+            product_sku: name_text(&self.product_sku.label, &self.product_sku.required(message)?)?,
+            use_unity: name_text(&self.use_unity.label, &self.use_unity.required(message)?)?,
             amount: {
                 let Value { pick, label, .. } = &self.used_amount;
                 match pick {
