@@ -40,6 +40,7 @@ fn delivery(body: String) -> Delivery {
     Delivery {
         partition: PartitionId(0),
         sequence: 1,
+        returns: 0,
         body: body.into_bytes(),
         envelope: Envelope::default(),
         received_at: Timestamp::new(1_768_048_200, 0),
