@@ -1,7 +1,5 @@
 //! What reading a message costs, a hundred pulses in each round: `cargo bench --package application`.
 
-#![expect(clippy::unwrap_used, reason = "a measurement that cannot go on panics")]
-
 use application::{
     decode::{Decoder, Item},
     ports::{Delivery, Envelope, PartitionId},

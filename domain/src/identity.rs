@@ -268,7 +268,9 @@ mod tests {
             pieces in proptest::collection::vec(proptest::collection::vec(0_u8.., 0..400), 0..8),
         ) {
             let mut buffered = BufferedHasher::new(SipHasher13::new());
-            pieces.iter().for_each(|piece| buffered.write(piece));
+            for piece in &pieces {
+                buffered.write(piece);
+            }
             let whole = SipHasher13::new().hash(&pieces.concat()).as_bytes();
             proptest::prop_assert_eq!(buffered.finish(), whole);
         }
