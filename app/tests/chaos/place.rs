@@ -36,6 +36,11 @@ impl Place {
         }
     }
 
+    /// Whether a message that ends its workers is found there: a log has no count of returns.
+    pub(crate) const fn suspects(self) -> bool {
+        matches!(self, Self::Servers | Self::Archive | Self::Json)
+    }
+
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Servers => "servers",
