@@ -116,7 +116,12 @@ fn pulses_without_ids_count_once_through_ten_kills_and_constant_rebalances() {
             assert_eq!(guest.exit_code(), Some(0), "{}", guest.log());
         }
     }
-    wait_until("everything is in the ledger", LIMIT, || counted() >= total);
+    let start = Instant::now();
+    while counted() < total {
+        let logs = || workers.iter().chain([&cron]).map(App::log).collect::<Vec<_>>().join("\n---\n");
+        assert!(start.elapsed() < LIMIT, "{} of {total} pulses are in the ledger:\n{}", counted(), logs());
+        sleep(Duration::from_millis(50));
+    }
     for app in workers.iter_mut().chain([&mut cron]) {
         app.process.signal("TERM");
         assert_eq!(app.exit_code(), Some(0), "{}", app.log());
