@@ -6,7 +6,7 @@ use application::{
     ports::{Backlog, EventArchive, Inbox, PortError, RefusedPulses},
 };
 use async_trait::async_trait;
-use infrastructure::rabbitmq::{QueueType, RabbitmqObserver, RabbitmqSettings};
+use infrastructure::rabbitmq::{QueueType, RabbitmqObserver, RabbitmqSettings, RabbitmqStreamObserver};
 use std::{sync::Arc, time::Duration};
 
 /// How long each part may take to answer.
@@ -28,10 +28,13 @@ pub(crate) fn overview(
     }
     if let Some(broker) = broker {
         let observer = Arc::new(RabbitmqObserver::new(broker.clone()));
-        // A stream keeps what was counted: how much of it waits, the broker cannot say.
-        if broker.queue_type != QueueType::Stream {
-            backlogs.push(("rabbitmq".to_owned(), Arc::clone(&observer) as _));
-        }
+        let backlog: Arc<dyn Backlog> = match broker.queue_type {
+            QueueType::Stream => {
+                Arc::new(RabbitmqStreamObserver::new(broker.clone(), Arc::clone(&backends.positions)))
+            }
+            QueueType::Quorum | QueueType::Classic => Arc::clone(&observer) as _,
+        };
+        backlogs.push(("rabbitmq".to_owned(), backlog));
         refused.push((format!("rabbitmq {}", broker.dead_letter_queue), observer));
     }
     if let Some(backlog) = kafka.and_then(kafka_backlog) {

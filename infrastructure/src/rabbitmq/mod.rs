@@ -45,7 +45,7 @@ mod transport;
 pub use dead_letters::{RabbitmqDeadLetters, header};
 pub use intake::RabbitmqIntake;
 pub use letters::RabbitmqLetters;
-pub use observer::RabbitmqObserver;
+pub use observer::{RabbitmqObserver, RabbitmqStreamObserver};
 pub use publisher::{OutgoingMessage, RabbitmqPublisher};
 pub use settings::{QueueType, RabbitmqSettings};
 pub use source::RabbitmqSource;

@@ -4,11 +4,12 @@ use super::{
     RabbitmqSettings,
     connection::{CALL_LIMIT, Link},
     error::{is_absent, port_error, within},
+    stream::backlog,
 };
-use application::ports::{Backlog, PortError, RefusedPulses};
+use application::ports::{Backlog, LogPositions, PortError, RefusedPulses};
 use async_trait::async_trait;
 use lapin::{options::QueueDeclareOptions, types::FieldTable};
-use std::ops::AsyncFnOnce;
+use std::{ops::AsyncFnOnce, sync::Arc};
 use tokio::sync::Mutex;
 
 /// Looks over one connection of its own, which it opens when it is needed and gives up after any error.
@@ -69,6 +70,32 @@ impl Backlog for RabbitmqObserver {
         ready.ok_or_else(|| {
             PortError::transient(OPERATION, format!("there is no queue {queue}; the worker makes it"))
         })
+    }
+}
+
+/// Looks at a stream, which keeps what was counted: what waits, the positions of the shards tell.
+pub struct RabbitmqStreamObserver {
+    observer: RabbitmqObserver,
+    positions: Arc<dyn LogPositions>,
+}
+
+impl RabbitmqStreamObserver {
+    /// An observer that connects with its first look. `positions` are those of the store that counts.
+    #[must_use]
+    pub fn new(settings: RabbitmqSettings, positions: Arc<dyn LogPositions>) -> Self {
+        Self { observer: RabbitmqObserver::new(settings), positions }
+    }
+}
+
+#[async_trait]
+impl Backlog for RabbitmqStreamObserver {
+    async fn waiting(&self) -> Result<u64, PortError> {
+        const OPERATION: &str = "ask RabbitMQ how much of the stream waits";
+        let stream = self.observer.settings.queue.as_str();
+        let positions = self.positions.as_ref();
+        self.observer
+            .look(async |link: &Link| backlog::waiting(OPERATION, link, stream, positions).await)
+            .await
     }
 }
 

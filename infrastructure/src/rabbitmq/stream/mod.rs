@@ -8,8 +8,9 @@
 //! - `reading`: one reading, which lets no offset be missing.
 //! - `marks`: exchanges that are deleted with the stream, by which a stream that was made anew is told from the old one.
 //! - `fault`: where a reading may begin, and what stops it; `recovery`: marks that are set back after counts were lost
-//!   (`LogSource`).
+//!   (`LogSource`); `backlog`: how much waits.
 
+pub(super) mod backlog;
 mod fault;
 mod marks;
 mod reading;

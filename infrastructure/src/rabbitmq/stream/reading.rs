@@ -276,9 +276,19 @@ pub(super) fn log_name(link: &Link, stream: &str) -> Result<LogName, PortError> 
 
 /// The offset of the first message that the stream holds; `None` where it holds none.
 pub(super) async fn first_offset(link: &Link, stream: &str) -> Result<Option<u64>, PortError> {
+    first_offset_from(link, stream, "first", CALL_LIMIT).await
+}
+
+/// The offset of the first message from there on; `None` where none comes in time.
+pub(super) async fn first_offset_from(
+    link: &Link,
+    stream: &str,
+    from: &str,
+    limit: Duration,
+) -> Result<Option<u64>, PortError> {
     let channel = link.channel().await?;
-    let mut consumer = consume(&channel, stream, 1, AMQPValue::LongString("first".into())).await?;
-    let first = match timeout(CALL_LIMIT, consumer.next()).await {
+    let mut consumer = consume(&channel, stream, 1, AMQPValue::LongString(from.into())).await?;
+    let first = match timeout(limit, consumer.next()).await {
         Ok(first) => Some(offset(&message(first)?)?),
         Err(_) => None,
     };
