@@ -3,6 +3,9 @@
 //! It tells the end of a partition as one behind the first message of its last batch, not behind the last one. A worker
 //! that compares that end with what was counted would find messages missing, so [`KafkaServer::produce`] makes every
 //! message a batch of its own, and [`KafkaServer::messages`] asks for no end.
+//!
+//! The leader of a group that dies before the group's first generation stays its leader for ever, and the group shares out
+//! nothing: a test that kills members waits until something was read.
 
 use super::{ServerProcess, free_port, wait_for_port};
 use rdkafka::{
