@@ -4,8 +4,7 @@
 //! that compares that end with what was counted would find messages missing, so [`KafkaServer::produce`] makes every
 //! message a batch of its own, and [`KafkaServer::messages`] asks for no end.
 //!
-//! The leader of a group that dies before the group's first generation stays its leader for ever, and the group shares out
-//! nothing: a test that kills members waits until something was read.
+//! A group whose leader dies while it is formed waits for that leader for ever, and shares out nothing any more.
 
 use super::{ServerProcess, free_port, wait_for_port};
 use rdkafka::{
