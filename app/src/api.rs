@@ -63,7 +63,7 @@ pub(crate) async fn start(
         bail!("this ledger has no inbox: set LEDGER_URL to PostgreSQL or an embedded file");
     };
     let dashboard = Dashboard::new(overview, Some(settings.counting.flush_schedule.clone()));
-    let (intake, writer) = intake(broker, inbox);
+    let (intake, writer) = intake(broker, inbox, settings.intake.items_max);
     let state = HttpState::new(
         HttpSettings {
             addr: settings.http.addr,
@@ -89,12 +89,10 @@ pub(crate) async fn start(
         serve(listener, state, stop).await;
         Ok(())
     });
-    if let Some(writer) = writer {
-        tasks.spawn(async move {
-            writer.run().await;
-            Ok(())
-        });
-    }
+    tasks.spawn(async move {
+        writer.run().await;
+        Ok(())
+    });
     Ok(())
 }
 
@@ -102,13 +100,14 @@ pub(crate) async fn start(
 fn intake(
     broker: Option<&RabbitmqSettings>,
     inbox: &Arc<StoredInbox>,
-) -> (Arc<dyn PulseIntake>, Option<GroupWriter>) {
-    if let Some(broker) = broker {
-        let (intake, writer) = GroupedIntake::before(Arc::new(RabbitmqIntake::new(broker.clone())));
-        return (Arc::new(intake), Some(writer));
-    }
-    let inbox: Arc<dyn Inbox> = Arc::clone(inbox) as _;
-    (Arc::new(InboxIntake { inbox }), None)
+    pulses_max: usize,
+) -> (Arc<dyn PulseIntake>, GroupWriter) {
+    let intake: Arc<dyn PulseIntake> = match broker {
+        Some(broker) => Arc::new(RabbitmqIntake::new(broker.clone())),
+        None => Arc::new(InboxIntake { inbox: Arc::clone(inbox) as _ }),
+    };
+    let (grouped, writer) = GroupedIntake::before(intake, pulses_max);
+    (Arc::new(grouped), writer)
 }
 
 /// The credentials of the settings; what is lacking there is made once and kept in the embedded file.

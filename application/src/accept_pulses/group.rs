@@ -1,5 +1,6 @@
-//! Many callers, one durable step: what waits while a step is under way goes into the next one together.
+//! Many callers, one durable step: what waits while a step is under way goes into the next one together, in as few messages as may be.
 
+use super::join::joined;
 use crate::ports::{Inbox, InboxEvent, InboxFilter, IntakeMessage, PortError, PulseIntake, Stored};
 use async_trait::async_trait;
 use std::{iter::zip, sync::Arc};
@@ -19,6 +20,7 @@ pub struct GroupedIntake {
 pub struct GroupWriter {
     waiting: mpsc::Receiver<Waiting>,
     intake: Arc<dyn PulseIntake>,
+    pulses_max: usize,
 }
 
 struct Waiting {
@@ -27,11 +29,11 @@ struct Waiting {
 }
 
 impl GroupedIntake {
-    /// An intake in front of another.
+    /// An intake in front of another. A message to which others are joined has at most so many pulses.
     #[must_use]
-    pub fn before(intake: Arc<dyn PulseIntake>) -> (Self, GroupWriter) {
-        let (sender, receiver) = mpsc::channel(CALLERS_MAX);
-        (Self { waiting: sender, intake: Arc::clone(&intake) }, GroupWriter { waiting: receiver, intake })
+    pub fn before(intake: Arc<dyn PulseIntake>, pulses_max: usize) -> (Self, GroupWriter) {
+        let (sender, waiting) = mpsc::channel(CALLERS_MAX);
+        (Self { waiting: sender, intake: Arc::clone(&intake) }, GroupWriter { waiting, intake, pulses_max })
     }
 }
 
@@ -62,8 +64,7 @@ impl GroupWriter {
     async fn step(&self, group: &mut Vec<Waiting>) {
         // Whoever has gone away meanwhile has no answer, and sends again.
         group.retain(|waiting| !waiting.answer.is_closed());
-        let messages: Vec<IntakeMessage> =
-            group.iter().flat_map(|waiting| &waiting.messages).cloned().collect();
+        let messages = joined(group.iter().flat_map(|waiting| &waiting.messages), self.pulses_max);
         if messages.is_empty() {
             return;
         }
@@ -74,7 +75,8 @@ impl GroupWriter {
                 Ok(()) => Ok(()),
                 Err(error) if error.is_transient() => Err(PortError::transient(OPERATION, error.to_string())),
                 Err(error) if alone => Err(PortError::permanent(OPERATION, error.to_string())),
-                // The fault may be that of one message: the others are not to suffer from it.
+                // The fault may be that of one message: the others are not to suffer from it. What was joined has ids, so it
+                // may be handed on twice.
                 Err(_) => self.intake.take(&waiting.messages).await,
             };
             // Nobody is there to hear it where the caller has gone away.
@@ -131,7 +133,10 @@ mod tests {
     use crate::ports::{Envelope, MockInbox, MockPulseIntake};
     use domain::Timestamp;
     use futures_util::future::join_all;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    };
 
     fn message(id: usize) -> IntakeMessage {
         IntakeMessage {
@@ -139,16 +144,24 @@ mod tests {
             body: b"{}".to_vec(),
             envelope: Envelope::default(),
             received_at: Timestamp::new(0, 0),
+            joins: None,
         }
     }
 
     /// A hundred callers at once; the answers they get.
     async fn hundred(intake: MockPulseIntake) -> Vec<Result<(), PortError>> {
-        let (grouped, writer) = GroupedIntake::before(Arc::new(intake));
+        hundred_of(message, intake).await
+    }
+
+    async fn hundred_of(
+        message: impl Fn(usize) -> IntakeMessage,
+        intake: MockPulseIntake,
+    ) -> Vec<Result<(), PortError>> {
+        let (grouped, writer) = GroupedIntake::before(Arc::new(intake), 1_000);
         let callers = async move {
             join_all((0..100).map(|id| {
-                let grouped = &grouped;
-                async move { grouped.take(&[message(id)]).await }
+                let (grouped, message) = (&grouped, message(id));
+                async move { grouped.take(&[message]).await }
             }))
             .await
         };
@@ -184,6 +197,34 @@ mod tests {
         let answers = hundred(picky).await;
         let failed: Vec<usize> = (0..100).filter(|place| answers[*place].is_err()).collect();
         assert_eq!(failed, [7]);
+    }
+
+    #[tokio::test]
+    async fn what_may_be_joined_goes_on_in_one_message_and_alone_where_that_is_refused() {
+        let numbered = |id: usize| IntakeMessage {
+            body: format!(r#"{{"id":{id}}}"#).into_bytes(),
+            joins: Some(1),
+            ..message(id)
+        };
+        let bodies = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&bodies);
+        let mut intake = MockPulseIntake::new();
+        intake.expect_take().returning(move |messages| {
+            let [message] = messages else { panic!("{messages:?}") };
+            let body = String::from_utf8(message.body.clone()).unwrap();
+            let refused = body.contains(r#""id":7}"#);
+            if !refused {
+                seen.lock().unwrap().push(body);
+            }
+            if refused { Err(PortError::permanent("store", "too large")) } else { Ok(()) }
+        });
+        let answers = hundred_of(numbered, intake).await;
+        let failed: Vec<usize> = (0..100).filter(|place| answers[*place].is_err()).collect();
+        assert_eq!(failed, [7]);
+        let stored = bodies.lock().unwrap().join("\n");
+        for id in (0..100).filter(|id| *id != 7) {
+            assert_eq!(stored.matches(&format!(r#"{{"id":{id}}}"#)).count(), 1, "{id} in {stored}");
+        }
     }
 
     #[tokio::test]

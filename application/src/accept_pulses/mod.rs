@@ -1,15 +1,20 @@
 //! Pulses that somebody waits to have accepted: read, judged one by one, and handed on durably.
 
 mod group;
+mod join;
 
 pub use group::{GroupWriter, GroupedIntake, InboxIntake};
 
 use crate::{
     decode::{Decoder, Format, HEADER_FORMAT, Item, NATIVE},
     ports::{Delivery, Envelope, IntakeMessage, PartitionId, PortError, PulseIntake},
+    trace::{TraceContext, is_trace_header},
 };
-use domain::{PulseIdentity, Reason, Rejection, Timestamp};
+use domain::{Pulse, PulseIdentity, Reason, Rejection, Timestamp};
 use std::sync::Arc;
+
+/// The media types of pulses that may be joined, as they are mostly written.
+const JSON: [&str; 3] = ["application/json", "application/json; charset=utf-8", "application/x-ndjson"];
 
 /// The use case.
 pub struct AcceptPulses {
@@ -59,7 +64,7 @@ impl AcceptPulses {
     /// message says what it is ([`HEADER_FORMAT`]), so that whoever reads it among others takes it for the same.
     ///
     /// A body of which every pulse is good goes on as it is, any other as an array of the good ones, each with its own
-    /// bytes. The same body sent again is safe where its pulses have ids, or where it has a message id.
+    /// bytes. Pulses that need nothing but themselves may be joined with those of others. The same body sent again is safe where its pulses have ids, or where it has a message id.
     ///
     /// # Errors
     /// See [`NotAccepted`].
@@ -77,7 +82,10 @@ impl AcceptPulses {
         let mut items = Vec::new();
         Decoder { format: Format::Pulse, ..self.decoder.clone() }.decode(&delivery, &mut items);
         let verdicts = verdicts(&delivery, &items)?;
-        let body = if verdicts.iter().all(|verdict| verdict.refused.is_none()) {
+        let joins = joins(&delivery.envelope, &items);
+        let whole = verdicts.iter().all(|verdict| verdict.refused.is_none());
+        // One a line is no array.
+        let body = if whole && (joins.is_none() || items.len() == 1 || is_array(&delivery.body)) {
             delivery.body
         } else {
             array_of_good(&delivery.body, &items)
@@ -86,7 +94,7 @@ impl AcceptPulses {
         // Pulses without an id are then known by the message when it comes twice from the intake.
         envelope.message_id.get_or_insert_with(|| id.clone());
         envelope.headers.push((HEADER_FORMAT.to_owned(), NATIVE.to_owned()));
-        self.intake.take(&[IntakeMessage { id, body, envelope, received_at }]).await?;
+        self.intake.take(&[IntakeMessage { id, body, envelope, received_at, joins }]).await?;
         Ok(verdicts)
     }
 }
@@ -129,6 +137,21 @@ fn is_known_by_its_place(item: &Item) -> bool {
     matches!(&item.pulse, Ok(pulse) if matches!(pulse.identity, Some(PulseIdentity::Message { .. })))
 }
 
+/// How many good pulses there are, where each is native, carries its own id, and nothing beside the body is told of them
+/// but a trace that nobody records: then they are the same in any message.
+fn joins(envelope: &Envelope, items: &[Item]) -> Option<usize> {
+    let Envelope { message_id: None, content_type, routing_key: None, headers } = envelope else {
+        return None;
+    };
+    let named = |pulse: &Pulse| matches!(pulse.identity, Some(PulseIdentity::Id(_)));
+    let good = || items.iter().filter_map(|item| item.pulse.as_ref().ok());
+    let joins = content_type.as_deref().is_none_or(|named| JSON.contains(&named))
+        && headers.iter().all(|(name, _)| is_trace_header(name))
+        && TraceContext::of(envelope).is_none_or(|trace| !trace.is_sampled())
+        && good().all(named);
+    joins.then(|| good().count())
+}
+
 fn array_of_good(body: &[u8], items: &[Item]) -> Vec<u8> {
     let mut array = Vec::with_capacity(body.len() + 2);
     for item in items.iter().filter(|item| item.pulse.is_ok()) {
@@ -154,6 +177,13 @@ mod tests {
         body: &str,
         message_id: Option<&str>,
     ) -> (Result<Vec<Verdict>, NotAccepted>, Vec<IntakeMessage>) {
+        accept_with(body, Envelope { message_id: message_id.map(str::to_owned), ..Envelope::default() }).await
+    }
+
+    async fn accept_with(
+        body: &str,
+        envelope: Envelope,
+    ) -> (Result<Vec<Verdict>, NotAccepted>, Vec<IntakeMessage>) {
         let taken = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&taken);
         let mut intake = MockPulseIntake::new();
@@ -163,7 +193,6 @@ mod tests {
         });
         let decoder = Decoder { format: Format::CloudEvents, ..Decoder::default() };
         let accept = AcceptPulses { decoder, intake: Arc::new(intake) };
-        let envelope = Envelope { message_id: message_id.map(str::to_owned), ..Envelope::default() };
         let submission = Submission {
             body: body.into(),
             envelope,
@@ -203,12 +232,49 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_of_good_pulses_goes_on_as_it_is() {
-        for body in [GOOD.to_owned(), format!(" [{GOOD}, {GOOD}]"), format!("{GOOD}\n{GOOD}\n")] {
+        let lines = format!("{NAMELESS}\n{GOOD}\n");
+        for body in [GOOD.to_owned(), format!(" [{GOOD}, {GOOD}]"), lines] {
             let (result, taken) = accept(&body, None).await;
             assert!(result.unwrap().iter().all(|verdict| verdict.refused.is_none()), "{body}");
             assert_eq!(taken.len(), 1);
             assert_eq!((taken[0].body.as_slice(), taken[0].id.as_str()), (body.as_bytes(), "fresh"));
             assert_eq!(taken[0].envelope.message_id.as_deref(), Some("fresh"));
+        }
+    }
+
+    #[tokio::test]
+    async fn pulses_with_ids_and_nothing_beside_them_may_be_joined() {
+        let other = GOOD.replace("\"a\"", "\"b\"");
+        for (body, pulses) in [
+            (GOOD.to_owned(), 1),
+            (format!("[{GOOD},{other}]"), 2),
+            (format!("[{GOOD},{BAD}]"), 1),
+            (format!("{GOOD}\n{other}\n"), 2),
+        ] {
+            let (_, taken) = accept(&body, None).await;
+            assert_eq!(taken[0].joins, Some(pulses), "{body}");
+        }
+        let (_, taken) = accept(&format!("{GOOD}\n{other}\n"), None).await;
+        assert_eq!(taken[0].body, format!("[{GOOD},{other}]").into_bytes(), "lines become an array");
+        for (body, key) in
+            [(NAMELESS, None), (&format!("[{GOOD},{NAMELESS}]"), None), (GOOD, Some("retry-1"))]
+        {
+            let (_, taken) = accept(body, key).await;
+            assert_eq!(taken[0].joins, None, "{body} {key:?}");
+        }
+        let trace = |flags: &str| Envelope {
+            headers: vec![("traceparent".into(), format!("00-{:032x}-{:016x}-{flags}", 1, 2))],
+            ..Envelope::default()
+        };
+        let of_type = |name: &str| Envelope { content_type: Some(name.into()), ..Envelope::default() };
+        for (envelope, joins) in [
+            (trace("00"), Some(1)),
+            (trace("01"), None),
+            (of_type("application/json"), Some(1)),
+            (of_type("text/plain"), None),
+        ] {
+            let (_, taken) = accept_with(GOOD, envelope.clone()).await;
+            assert_eq!(taken[0].joins, joins, "{envelope:?}");
         }
     }
 

@@ -318,6 +318,7 @@ fn messages(
                 body: delivery.body,
                 envelope: delivery.envelope,
                 received_at: now,
+                joins: None,
             }),
         }
     };

@@ -15,6 +15,9 @@ pub struct IntakeMessage {
     pub envelope: Envelope,
     /// When it arrived.
     pub received_at: Timestamp,
+    /// How many pulses it holds, where they may travel in one message with those of others. `None` where the message must
+    /// stay what it is.
+    pub joins: Option<usize>,
 }
 
 /// Hands messages to the place that the engine reads from.

@@ -244,6 +244,7 @@ async fn what_is_taken_in_over_http_reaches_a_stream_behind_an_exchange() {
         body: b"{}".to_vec(),
         envelope: envelope.clone(),
         received_at,
+        joins: None,
     };
     within(intake.take(&[message("1"), message("2")])).await.unwrap();
     let source = stream.reader();

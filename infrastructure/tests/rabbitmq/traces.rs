@@ -33,6 +33,7 @@ async fn a_trace_goes_through_the_queue() {
         body: b"1".to_vec(),
         envelope: Envelope { headers: context().headers(), ..Envelope::default() },
         received_at: Timestamp::new(0, 0),
+        joins: None,
     };
     RabbitmqIntake::new(place.settings.clone()).take(&[message]).await.unwrap();
     let source = place.source();
