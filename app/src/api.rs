@@ -11,7 +11,7 @@ use application::{
     accept_pulses::{GroupWriter, GroupedIntake, InboxIntake},
     decode::Decoder,
     overview::GatherOverview,
-    ports::{Inbox, PulseIntake},
+    ports::PulseIntake,
 };
 use infrastructure::{
     http::{Credentials, Dashboard, HttpPorts, HttpSettings, HttpState, bind, hash_password, serve},
