@@ -29,10 +29,8 @@ pub(super) fn router(state: HttpState) -> Router {
     let (api, document) = api(&state).split_for_parts();
     let common = ServiceBuilder::new()
         .set_x_request_id(MakeRequestUuid)
-        .layer(from_fn(trace::trace))
         .propagate_x_request_id()
-        .layer(from_fn(secure))
-        .layer(from_fn(tell_problems))
+        .layer(from_fn(common_to_all))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, limits.timeout));
     api.merge(docs::routes(&document))
         .merge(dashboard::routes(&state))
@@ -82,11 +80,15 @@ pub(super) fn api(state: &HttpState) -> OpenApiRouter<HttpState> {
     OpenApiRouter::with_openapi(Description::openapi()).merge(public).merge(ingest).merge(read).merge(admin)
 }
 
+/// A span around it, and an answer that is safe in a browser and says problems as problems.
+async fn common_to_all(request: Request, next: Next) -> Response {
+    trace::trace(request, async move |request| secure(told(next.run(request).await).await)).await
+}
+
 /// Headers by which browsers keep pages from being framed, sniffed or fed from elsewhere.
-async fn secure(request: Request, next: Next) -> Response {
+fn secure(mut response: Response) -> Response {
     const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                           object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'";
-    let mut response = next.run(request).await;
     let headers = response.headers_mut();
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -102,8 +104,7 @@ async fn secure(request: Request, next: Next) -> Response {
 }
 
 /// Says as a problem what the framework says as plain text, or not at all.
-async fn tell_problems(request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
+async fn told(response: Response) -> Response {
     let status = response.status();
     if !(status.is_client_error() || status.is_server_error()) {
         return response;

@@ -5,7 +5,6 @@ use application::trace::{TRACEPARENT, TRACESTATE, TraceContext};
 use axum::{
     extract::{MatchedPath, Request},
     http::HeaderMap,
-    middleware::Next,
     response::Response,
 };
 use tokio::time::Instant;
@@ -18,7 +17,10 @@ const REQUEST_ID: &str = "x-request-id";
 /// Goes on with the trace of the caller, or begins one, and leaves it with the request for whoever hands something on.
 ///
 /// The span is there at any level of logs: it costs little beside a request, and a line without it tells little.
-pub(super) async fn trace(mut request: Request, next: Next) -> Response {
+pub(super) async fn trace<F>(mut request: Request, answer: impl FnOnce(Request) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
     let exported = telemetry::is_exported().then(|| {
         let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str);
         format!("{} {route}", request.method())
@@ -41,7 +43,7 @@ pub(super) async fn trace(mut request: Request, next: Next) -> Response {
     request.extensions_mut().insert(context);
     let answer = async {
         let start = Instant::now();
-        let response = next.run(request).await;
+        let response = answer(request).await;
         let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         debug!(status = response.status().as_u16(), micros, "answered");
         response
