@@ -3,14 +3,19 @@
 use super::join::joined;
 use crate::ports::{Inbox, InboxEvent, InboxFilter, IntakeMessage, PortError, PulseIntake, Stored};
 use async_trait::async_trait;
-use std::{iter::zip, sync::Arc};
+use std::{iter::zip, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot},
     task::yield_now,
+    time::sleep,
 };
 
 /// The most callers in one step, and the most that wait for the next.
 const CALLERS_MAX: usize = 256;
+/// With so many callers in the last step the next one waits a moment for as many: the answer of any of them takes
+/// longer than that where so much is to be done.
+const SIBLINGS: usize = 4;
+const LINGER: Duration = Duration::from_millis(1);
 const OPERATION: &str = "hand pulses on";
 
 /// An intake that gathers what many callers hand on at the same time.
@@ -59,8 +64,13 @@ impl GroupWriter {
     /// Takes steps until the intake is gone and nobody waits any more.
     pub async fn run(mut self) {
         let mut group = Vec::with_capacity(CALLERS_MAX);
+        let mut last = 0;
         while self.waiting.recv_many(&mut group, CALLERS_MAX).await > 0 {
+            if last >= SIBLINGS {
+                sleep(LINGER).await;
+            }
             self.gather(&mut group).await;
+            last = group.len();
             self.step(&mut group).await;
         }
     }
