@@ -2,6 +2,7 @@
 //!
 //! A consumer says `first` at its first message and `done` after its last, and waits until it is killed.
 
+use crate::queue::QUEUE;
 use axum::{Router, body::Bytes, http::StatusCode, routing::post};
 use futures_util::StreamExt;
 use lapin::{
@@ -49,8 +50,10 @@ async fn ack_only(url: &str, queue: &str, count: u32) {
     channel.basic_qos(1_000, BasicQosOptions::default()).await.unwrap();
     let options = BasicConsumeOptions::default();
     let mut arguments = FieldTable::default();
-    // A stream is read from its beginning; a queue knows nothing of it.
-    arguments.insert("x-stream-offset".into(), AMQPValue::LongString(LongString::from("first")));
+    if queue != QUEUE {
+        // A stream, read from its beginning: a queue takes no such argument.
+        arguments.insert("x-stream-offset".into(), AMQPValue::LongString(LongString::from("first")));
+    }
     let mut consumer = channel.basic_consume(queue.into(), "".into(), options, arguments).await.unwrap();
     for number in 1..=count {
         let delivery = consumer.next().await.unwrap().unwrap();
