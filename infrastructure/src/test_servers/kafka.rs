@@ -9,7 +9,7 @@
 use super::{ServerProcess, free_port, wait_for_port};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    consumer::{BaseConsumer, CommitMode, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::{BorrowedMessage, Headers},
     producer::{BaseProducer, BaseRecord, Producer},
@@ -142,6 +142,30 @@ impl KafkaServer {
         consumer.assign(&start).expect("a valid assignment");
         let next = || consumer.poll(Duration::from_secs(2)).map(|message| read(&message.expect("no error")));
         std::iter::from_fn(next).collect()
+    }
+
+    /// Gives another group what this one has settled of the topic.
+    ///
+    /// # Panics
+    /// Where the broker refuses, which it does while the other group has members.
+    pub fn copy_group(&self, topic: &str, partitions: u16, from: &str, to: &str) {
+        let member_of = |group: &str| -> BaseConsumer {
+            self.client().set("group.id", group).create().expect("valid settings")
+        };
+        let mut wanted = TopicPartitionList::new();
+        wanted.add_partition_range(topic, 0, i32::from(partitions) - 1);
+        let settled = member_of(from).committed_offsets(wanted, CLIENT_LIMIT).expect("the broker answers");
+        let mut copied = TopicPartitionList::new();
+        for element in settled.elements() {
+            if let Offset::Offset(_) = element.offset() {
+                let mut copy = copied.add_partition(topic, element.partition());
+                copy.set_offset(element.offset()).expect("a valid offset");
+                copy.set_metadata(element.metadata());
+            }
+        }
+        if copied.count() > 0 {
+            member_of(to).commit(&copied, CommitMode::Sync).expect("the broker takes the offsets");
+        }
     }
 
     fn client(&self) -> ClientConfig {
