@@ -132,7 +132,6 @@ fn pulses_without_ids_count_once_through_ten_kills_and_constant_rebalances() {
                 worker.process.kill();
             }
             let group = format!("group-{groups}");
-            println!("{now} of {total} are counted, and nothing moves: on as {group}");
             kafka.copy_group(TOPIC, PARTITIONS, &last_group, &group);
             let settings = [&settings[..], &[("KAFKA_GROUP", group.as_str())]].concat();
             workers = names.map(|name| system.spawn(name, &["--worker"], &settings));

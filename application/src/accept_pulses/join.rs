@@ -18,15 +18,16 @@ pub(super) fn joined<'a>(
     // The place of the one that takes more.
     let mut open: Option<usize> = None;
     for message in messages {
-        match open.map(|place| &mut parcels[place]).filter(|parcel| fits(parcel, message, pulses_max)) {
-            Some(parcel) => append(parcel, message),
-            None => {
-                if message.joins.is_some() {
-                    open = Some(parcels.len());
-                }
-                parcels.push(message.clone());
-            }
+        if let Some(parcel) = open.map(|place| &mut parcels[place])
+            && fits(parcel, message, pulses_max)
+        {
+            append(parcel, message);
+            continue;
         }
+        if message.joins.is_some() {
+            open = Some(parcels.len());
+        }
+        parcels.push(message.clone());
     }
     parcels
 }
