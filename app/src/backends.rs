@@ -23,7 +23,7 @@ use infrastructure::{
     inbox::StoredInbox,
     json::JsonLedger,
     postgres::{PostgresLedger, PostgresSettings},
-    redis::{RedisAccumulator, RedisDurability, RedisSettings},
+    redis::{IdentityLayout, RedisAccumulator, RedisDurability, RedisSettings},
     sqlite::{EmbeddedSettings, EmbeddedStore, ServiceLock},
 };
 use std::{path::Path, sync::Arc, time::Duration};
@@ -162,6 +162,7 @@ impl Backends {
                 let books = ledger.open(counting, migrate).await?;
                 let accumulator = RedisAccumulator::connect(&RedisSettings {
                     durability: if redis.strict { RedisDurability::Strict } else { RedisDurability::AtRisk },
+                    identities: if redis.compact { IdentityLayout::Compact } else { IdentityLayout::Fast },
                     ..RedisSettings::new(redis.url.clone(), counting.shards, counting.dedupe_window)
                 })
                 .await?;

@@ -1,6 +1,6 @@
 //! What applying costs Redis: CPU per pulse and pulses a second, by size of batch and number of live buckets.
 //!
-//! `cargo run --release -p infrastructure --features test-servers --example apply_cost [PULSES [BATCH [BUCKETS [KEYS]]]]`
+//! `cargo run --release -p infrastructure --features test-servers --example apply_cost [PULSES [BATCH [BUCKETS [KEYS]]]] [compact]`
 
 #![expect(clippy::print_stdout, reason = "a measurement prints its figures")]
 
@@ -11,7 +11,7 @@ use domain::{
 };
 use futures_util::future::join_all;
 use infrastructure::{
-    redis::{RedisAccumulator, RedisSettings},
+    redis::{IdentityLayout, RedisAccumulator, RedisSettings},
     test_servers::redis::RedisServer,
 };
 use std::{
@@ -30,18 +30,21 @@ async fn main() {
     let sizes = numbers.get(1).map_or(vec![125, 250, 1_000], |size| vec![*size]);
     let buckets = numbers.get(2).map_or(vec![1, 3], |buckets| vec![*buckets]);
     let keys = numbers.get(3).copied().unwrap_or(1_000);
+    let compact = std::env::args().any(|argument| argument == "compact");
+    let identities = if compact { IdentityLayout::Compact } else { IdentityLayout::Fast };
     println!("batch  buckets  redis us/pulse: user  system  own us/pulse   pulses/s  bytes/id");
     for buckets in buckets {
         for size in &sizes {
-            measure(*size, buckets, pulses, keys).await;
+            measure(*size, buckets, pulses, keys, identities).await;
         }
     }
 }
 
-async fn measure(size: u64, buckets: u64, pulses: u64, keys: u64) {
+async fn measure(size: u64, buckets: u64, pulses: u64, keys: u64, identities: IdentityLayout) {
     let server = RedisServer::start();
     let shards = ShardCount::new(SHARDS).expect("a valid number");
     let settings = RedisSettings::new(server.url().into(), shards, Duration::from_hours(48));
+    let settings = RedisSettings { identities, ..settings };
     let store = RedisAccumulator::connect(&settings).await.expect("Redis is there");
     let births =
         ShardBirth { accumulator: AccumulatorId::from_bytes([1; 16]), shards, now: Timestamp::new(START, 0) };

@@ -153,6 +153,8 @@ pub(crate) struct Redis {
     pub(crate) url: SecretString,
     /// Whether a Redis that may lose what it acknowledged is refused.
     pub(crate) strict: bool,
+    /// Whether the next bucket of identities takes less memory, and more work.
+    pub(crate) compact: bool,
 }
 
 /// What is logged, and how.
@@ -378,7 +380,8 @@ impl Redis {
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let url = reader.optional("REDIS_URL", server_url(&["redis", "rediss"]));
         let strict = reader.required("REDIS_DURABILITY", one_of([("strict", true), ("at-risk", false)]));
-        Some(Self { url: url?, strict })
+        let compact = reader.required("REDIS_IDENTITIES", one_of([("fast", false), ("compact", true)]));
+        Some(Self { url: url?, strict, compact })
     }
 }
 

@@ -13,7 +13,7 @@ use redis::Value;
 impl GenerationStore for RedisAccumulator {
     async fn seal(&self, shard: Shard, generation: u64, now: Timestamp) -> Result<(), PortError> {
         const OPERATION: &str = "sealing a generation in Redis";
-        self.seal_at(shard, generation, Some(now)).await.map_err(|fault| fault.during(OPERATION))
+        self.seal_and_drop(shard, generation, now).await.map_err(|fault| fault.during(OPERATION))
     }
 
     async fn sealed(&self, shard: Shard, generation: u64) -> Result<Option<SealedGeneration>, PortError> {
@@ -43,12 +43,21 @@ const LISTS_MAX: u32 = 256;
 impl RedisAccumulator {
     /// Seals to make room where the sums come near the end of what stays exact.
     pub(super) async fn make_room(&self, shard: Shard, generation: u64) -> Result<(), Fault> {
-        self.seal_at(shard, generation, None).await
+        self.seal_at(shard, generation, None).await.map(drop)
     }
 
-    async fn seal_at(&self, shard: Shard, generation: u64, now: Option<Timestamp>) -> Result<(), Fault> {
+    async fn seal_and_drop(&self, shard: Shard, generation: u64, now: Timestamp) -> Result<(), Fault> {
+        if self.seal_at(shard, generation, Some(now)).await? {
+            let seen = self.marks.get(shard);
+            self.drop_identities(shard, seen.map(marks::Seen::name), seen).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns whether identities are left that are to be dropped.
+    async fn seal_at(&self, shard: Shard, generation: u64, now: Option<Timestamp>) -> Result<bool, Fault> {
         let seen = self.marks.get(shard);
-        let mut call = script::SEAL.on(shard, 9, 160);
+        let mut call = script::SEAL.on(shard, 10, 160);
         self.guard(&mut call, seen);
         call.arg(generation);
         match now {
@@ -56,9 +65,13 @@ impl RedisAccumulator {
             None => call.arg("").arg("").arg(""),
         };
         call.arg(u64::try_from(self.dedupe_window.as_millis()).unwrap_or(u64::MAX));
+        call.arg(self.identities.letter());
         let answer = self.link.run(shard, &script::SEAL, &call).await?;
         match answer::read(shard, seen, Some(self.shards), answer)? {
-            Answer::Done(mut values) => self.note(shard, seen, &mut values),
+            Answer::Done(mut values) => {
+                self.note(shard, seen, &mut values)?;
+                Ok(values.number()? > 0)
+            }
             Answer::Other(word, mut values) if word == b"ahead" => Err(Fault::Refused(format!(
                 "generation {generation} of shard {shard} cannot be sealed: generation {} is active",
                 values.number()?

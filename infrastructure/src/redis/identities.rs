@@ -1,10 +1,14 @@
 //! What is remembered of single pulses.
 
-use super::{RedisAccumulator, answer::Values, fault::Fault, keys};
+use super::{
+    RedisAccumulator,
+    answer::{self, Answer, Values},
+    fault::Fault,
+    script,
+};
 use application::ports::{PortError, Remembered, RememberedIdentities};
 use async_trait::async_trait;
 use domain::{Fingerprint, PulseDigest, Shard, Timestamp};
-use redis::Value;
 
 #[async_trait]
 impl RememberedIdentities for RedisAccumulator {
@@ -24,77 +28,78 @@ impl RedisAccumulator {
         shard: Shard,
         identities: &[PulseDigest],
     ) -> Result<Vec<(usize, Remembered)>, Fault> {
-        let mut found = Vec::new();
         if identities.is_empty() {
-            return Ok(found);
+            return Ok(Vec::new());
         }
-        let mut ask = redis::cmd("HMGET");
-        ask.arg(keys::meta(shard)).arg(&["buckets", "clock", "latest"]);
-        let meta: Vec<Value> = self.link.query(shard, &ask).await?;
-        if meta.first() == Some(&Value::Nil) {
-            return Ok(found);
+        let mut call = script::LOOK_UP.on(shard, 4 + identities.len(), 32 * identities.len());
+        call.arg("").arg("").arg(0).arg(0);
+        for digest in identities {
+            call.arg(&digest.0[..]);
         }
-        for bucket in buckets(meta)? {
-            let mut ask = redis::cmd("HMGET");
-            ask.arg(keys::identities(shard, bucket.number));
-            for digest in identities {
-                ask.arg(&digest.0[..]);
-            }
-            let contents: Vec<Option<Vec<u8>>> = self.link.query(shard, &ask).await?;
-            for (place, content) in contents.into_iter().enumerate() {
-                let Some(content) = content else { continue };
-                let content = <[u8; 6]>::try_from(content).map_err(|_| {
-                    Fault::Storage("Redis holds an identity with a fingerprint that is not six bytes".into())
-                })?;
-                let Bucket { after, until, .. } = bucket;
-                found.push((place, Remembered { content: Fingerprint(content), after, until }));
-            }
+        let answer = self.link.run(shard, &script::LOOK_UP, &call).await?;
+        match answer::read(shard, None, None, answer)? {
+            Answer::Done(values) if values.is_empty() => Ok(Vec::new()),
+            Answer::Done(values) => found(values, identities.len()),
+            Answer::Other(word, _) => Err(answer::unknown(&word)),
         }
-        Ok(found)
     }
 }
 
+/// Reads what `look_up.lua` answers for so many identities.
+fn found(mut values: Values, identities: usize) -> Result<Vec<(usize, Remembered)>, Fault> {
+    let buckets = buckets(&mut values)?;
+    let mut found = Vec::new();
+    while !values.is_empty() {
+        let (bucket, place, content) = (values.number()?, values.number()?, values.bytes()?);
+        let content = <[u8; 6]>::try_from(content).map_err(|_| {
+            Fault::Storage("Redis holds an identity with a fingerprint that is not six bytes".into())
+        })?;
+        let place = usize::try_from(place).ok().filter(|place| *place < identities);
+        let bucket = usize::try_from(bucket).ok().and_then(|bucket| buckets.get(bucket));
+        let (Some(place), Some(Bucket { after, until })) = (place, bucket) else {
+            return Err(Fault::Storage("an identity is found in no bucket or place".into()));
+        };
+        found.push((place, Remembered { content: Fingerprint(content), after: *after, until: *until }));
+    }
+    found.sort_by_key(|(place, _)| *place);
+    Ok(found)
+}
+
+/// The times between which a bucket was filled, as far as the shard's clock tells (see `seal.lua`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Bucket {
-    number: u64,
     after: Option<Timestamp>,
     until: Option<Timestamp>,
 }
 
-/// The buckets with the times between which they were filled, as far as the shard's clock tells (see `seal.lua`): the
-/// newest stands first with the time that it was opened, the others with the time they were closed.
-fn buckets(meta: Vec<Value>) -> Result<Vec<Bucket>, Fault> {
-    let mut meta = Values::new(meta);
-    let (listed, clock, latest) = (meta.text()?, meta.number()?, meta.number()?);
+/// The newest bucket is told first, with the time that it was opened, the others with the time they were closed.
+fn buckets(values: &mut Values) -> Result<Vec<Bucket>, Fault> {
+    let (clock, latest) = (values.number()?, values.number()?);
+    let times: Vec<u64> = (0..values.number()?).map(|_| values.number()).collect::<Result<_, _>>()?;
     let time = |at: u64| {
         let milliseconds = i64::try_from(latest.saturating_sub(clock.saturating_sub(at))).ok()?;
         let nanos = u32::try_from(milliseconds % 1_000).ok()? * 1_000_000;
         Some(Timestamp::new(milliseconds / 1_000, nanos))
     };
-    let bucket = |text: &str| {
-        let (number, at) = text.split_once('@')?;
-        Some((number.parse().ok()?, at.parse().ok()?))
-    };
-    let listed: Option<Vec<(u64, u64)>> = listed.split(',').map(bucket).collect();
-    let listed = listed.ok_or_else(|| Fault::Storage("the list of buckets does not read".into()))?;
-    let bucket = |(place, (number, at)): (usize, &(u64, u64))| {
-        let before = listed.get(place + 1).and_then(|(_, closed)| time(*closed));
+    let bucket = |(place, at): (usize, &u64)| {
+        let before = times.get(place + 1).and_then(|closed| time(*closed));
         let (after, until) = if place == 0 { (time(*at), None) } else { (before, time(*at)) };
-        Bucket { number: *number, after, until }
+        Bucket { after, until }
     };
-    Ok(listed.iter().enumerate().map(bucket).collect())
+    Ok(times.iter().enumerate().map(bucket).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use redis::Value;
 
     #[test]
     fn a_bucket_is_filled_from_the_end_of_the_one_before_until_its_own() {
-        let meta = ["3@7000,2@7000,1@4000", "9000", "100000"].map(|text| Value::BulkString(text.into()));
+        let told = ["9000", "100000", "3", "7000", "7000", "4000"].map(|text| Value::BulkString(text.into()));
         let at = |seconds| Some(Timestamp::new(seconds, 0));
-        let expected = [(3, at(98), None), (2, at(95), at(98)), (1, None, at(95))];
-        let found = buckets(meta.to_vec()).unwrap();
-        assert_eq!(found, expected.map(|(number, after, until)| Bucket { number, after, until }));
+        let expected = [(at(98), None), (at(95), at(98)), (None, at(95))];
+        let found = buckets(&mut Values::new(told.to_vec())).unwrap();
+        assert_eq!(found, expected.map(|(after, until)| Bucket { after, until }));
     }
 }

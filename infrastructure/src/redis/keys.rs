@@ -49,11 +49,6 @@ pub(super) fn sealed(shard: Shard, generation: u64) -> String {
     format!("pulse:{{{shard}}}:gen:{generation}")
 }
 
-/// The identities of a bucket.
-pub(super) fn identities(shard: Shard, bucket: u64) -> String {
-    format!("pulse:{{{shard}}}:ids:{bucket}")
-}
-
 /// The mark of a message that is taken alone.
 pub(super) fn suspect(suspect: SuspectId) -> String {
     format!("pulse:{{{OF_ALL}}}:suspect:{:032x}", u128::from_be_bytes(suspect.0))
@@ -78,6 +73,8 @@ pub(super) enum Purpose {
     Sealed(u64),
     /// A bucket of identities.
     Bucket(u64),
+    /// A part of a compact one.
+    Part(u64, u64),
     /// Nothing that a script makes.
     Nothing,
 }
@@ -97,6 +94,7 @@ pub(super) fn purpose(key: &str) -> Option<(Shard, Purpose)> {
         }
         ["gen", generation] => number(generation).map(Purpose::Sealed),
         ["ids", bucket] => number(bucket).map(Purpose::Bucket),
+        ["ids", bucket, part] => number(bucket).zip(number(part)).map(|(bucket, part)| Purpose::Part(bucket, part)),
         _ => None,
     };
     Some((shard, purpose.unwrap_or(Purpose::Nothing)))
@@ -117,6 +115,9 @@ mod tests {
             (names(shard, 3, 2), Purpose::Generation(3)),
             (sealed(shard, 3), Purpose::Sealed(3)),
             ("pulse:{7}:ids:4".to_owned(), Purpose::Bucket(4)),
+            ("pulse:{7}:ids:4:0".to_owned(), Purpose::Part(4, 0)),
+            ("pulse:{7}:ids:4:x".to_owned(), Purpose::Nothing),
+            ("pulse:{7}:ids:4:1:1".to_owned(), Purpose::Nothing),
             ("pulse:{7}:suspect:00ff".to_owned(), Purpose::Shard),
             ("pulse:{7}:suspect:x".to_owned(), Purpose::Nothing),
             (never(shard), Purpose::Nothing),

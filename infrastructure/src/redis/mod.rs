@@ -10,6 +10,7 @@
 //! | `pulse:{S}:taken` | how many pulses were taken from each log |
 //! | `pulse:{0}:accounts` | what was received of each log and is settled: offset, pulses, and refused ones |
 //! | `pulse:{S}:ids:B` | the identities of bucket B, each with the fingerprint of its content |
+//! | `pulse:{S}:ids:B:P` | the same where the bucket is compact: those of its part P |
 //! | `pulse:{0}:suspect:H` | a message that is taken alone: how often it was, and how often it had come back by then |
 //!
 //! `audit` shows all of it to an audit; `recovery` brings back a shard that was lost. The scripts are in `scripts/`; what each may rely on is said there.
@@ -18,6 +19,7 @@ mod answer;
 mod audit;
 mod batch;
 mod cluster;
+mod drop;
 mod durability;
 mod fault;
 mod generations;
@@ -28,16 +30,18 @@ mod log_accounts;
 mod logs;
 mod marks;
 mod node;
+mod recount;
 mod recovery;
 mod rows;
 mod script;
 mod settings;
 mod shards;
 mod sink;
+mod strays;
 mod sum;
 mod suspects;
 
-pub use settings::{RedisDurability, RedisSettings};
+pub use settings::{IdentityLayout, RedisDurability, RedisSettings};
 
 use application::ports::PortError;
 use domain::{ShardCount, Timestamp};
@@ -55,6 +59,7 @@ pub struct RedisAccumulator {
     link: Link,
     shards: ShardCount,
     dedupe_window: Duration,
+    identities: IdentityLayout,
     /// Names this run of the program, by which Redis knows a repeated batch again.
     writer: String,
     marks: Marks,
@@ -76,6 +81,7 @@ impl RedisAccumulator {
             link,
             shards: settings.shards,
             dedupe_window: settings.dedupe_window,
+            identities: settings.identities,
             writer: Uuid::new_v4().simple().to_string(),
             marks: Marks::default(),
         })

@@ -48,14 +48,15 @@ impl RedisAccumulator {
             self.sweep(recovery.shard).await?;
         }
         let logs = recovery.positions.len();
-        let mut call = script::RESTORE.on(recovery.shard, 14 + 2 * logs, 256 + 128 * logs);
+        let mut call = script::RESTORE.on(recovery.shard, 15 + 2 * logs, 256 + 128 * logs);
         call.arg("").arg("").arg(0).arg(0);
         call.arg(match recovery.remake {
             Remake::Anew => "anew",
             Remake::DropBooked => "drop",
             Remake::Keep => "keep",
         });
-        call.arg(marks::name(recovery.accumulator, recovery.number));
+        let name = marks::name(recovery.accumulator, recovery.number);
+        call.arg(&name);
         match recovery.found {
             Some(found) => {
                 let name = marks::name(recovery.accumulator, found.recovery);
@@ -64,7 +65,7 @@ impl RedisAccumulator {
             None => call.arg("").arg("").arg(""),
         };
         call.arg(recovery.shards.get()).arg(recovery.generation).arg(recovery.sequence);
-        call.arg(recovery.counted).arg(milliseconds(now));
+        call.arg(recovery.counted).arg(milliseconds(now)).arg(self.identities.letter());
         if recovery.remake != Remake::Keep {
             for LogMark { log, position } in &recovery.positions {
                 call.arg(log.as_str()).arg(position.to_string());
@@ -72,7 +73,13 @@ impl RedisAccumulator {
         }
         let answer = self.link.run(recovery.shard, &script::RESTORE, &call).await?;
         match answer::read(recovery.shard, None, Some(recovery.shards), answer)? {
-            Answer::Done(_) => Ok(true),
+            Answer::Done(mut values) => {
+                let (_, _, dropping) = (values.number()?, values.number()?, values.number()?);
+                if dropping > 0 {
+                    self.drop_identities(recovery.shard, Some(name), None).await?;
+                }
+                Ok(true)
+            }
             Answer::Other(word, _) if word == b"changed" => Ok(false),
             Answer::Other(word, _) if word == b"left" => {
                 Err(Fault::Passing("a program that ended only now wrote to the shard once more"))

@@ -15,7 +15,12 @@ pub(super) struct Script {
 
 /// Refused up front when Redis is full: it would add to what is stored.
 pub(super) static APPLY: LazyLock<Script> = LazyLock::new(|| {
-    let code = concat!("#!lua\n", include_str!("scripts/guard.lua"), include_str!("scripts/apply.lua"));
+    let code = concat!(
+        "#!lua\n",
+        include_str!("scripts/guard.lua"),
+        include_str!("scripts/buckets.lua"),
+        include_str!("scripts/apply.lua")
+    );
     if Mutation::NoGenerationCheck.is_on() {
         return Script::new(code.replace("generation, sequence = meta[3]", "generation, sequence = ARGV[3]"));
     }
@@ -23,11 +28,20 @@ pub(super) static APPLY: LazyLock<Script> = LazyLock::new(|| {
 });
 /// See [`APPLY`].
 pub(super) static CREATE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!("#!lua\n", include_str!("scripts/guard.lua"), include_str!("scripts/create.lua")))
+    Script::new(concat!(
+        "#!lua\n",
+        include_str!("scripts/guard.lua"),
+        include_str!("scripts/buckets.lua"),
+        include_str!("scripts/create.lua")
+    ))
 });
 /// Runs also when Redis is full: without it, it could never be emptied.
 pub(super) static SEAL: LazyLock<Script> = LazyLock::new(|| {
-    let start = concat!("#!lua flags=allow-oom\n", include_str!("scripts/guard.lua"));
+    let start = concat!(
+        "#!lua flags=allow-oom\n",
+        include_str!("scripts/guard.lua"),
+        include_str!("scripts/buckets.lua")
+    );
     let rename = if Mutation::Rename.is_on() { include_str!("scripts/rename.lua") } else { "" };
     Script::new(start.to_owned() + rename + include_str!("scripts/seal.lua"))
 });
@@ -53,6 +67,7 @@ pub(super) static RESTORE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
         "#!lua flags=allow-oom\n",
         include_str!("scripts/guard.lua"),
+        include_str!("scripts/buckets.lua"),
         include_str!("scripts/restore.lua")
     ))
 });
@@ -64,19 +79,38 @@ pub(super) static SWEEP: LazyLock<Script> = LazyLock::new(|| {
         include_str!("scripts/sweep.lua")
     ))
 });
-/// Changes nothing.
-pub(super) static CUT: LazyLock<Script> = LazyLock::new(|| {
+/// See [`SEAL`].
+pub(super) static DROP: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
-        "#!lua flags=no-writes,allow-oom\n",
+        "#!lua flags=allow-oom\n",
         include_str!("scripts/guard.lua"),
-        include_str!("scripts/cut.lua")
+        include_str!("scripts/buckets.lua"),
+        include_str!("scripts/drop.lua")
     ))
 });
+/// Changes nothing.
+pub(super) static CUT: LazyLock<Script> =
+    LazyLock::new(|| Script::that_reads(include_str!("scripts/cut.lua")));
+/// Changes nothing.
+pub(super) static RECOUNT: LazyLock<Script> =
+    LazyLock::new(|| Script::that_reads(include_str!("scripts/recount.lua")));
+/// Changes nothing.
+pub(super) static LOOK_UP: LazyLock<Script> =
+    LazyLock::new(|| Script::that_reads(include_str!("scripts/look_up.lua")));
 
 impl Script {
     fn new(code: impl Into<String>) -> Self {
         let code = code.into();
         Self { hash: redis::Script::new(&code).get_hash().to_owned(), code }
+    }
+
+    fn that_reads(code: &str) -> Self {
+        let start = concat!(
+            "#!lua flags=no-writes,allow-oom\n",
+            include_str!("scripts/guard.lua"),
+            include_str!("scripts/buckets.lua")
+        );
+        Self::new(start.to_owned() + code)
     }
 
     /// The command that makes Redis know the script.

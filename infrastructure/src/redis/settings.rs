@@ -13,6 +13,26 @@ pub enum RedisDurability {
     AtRisk,
 }
 
+/// How the identities of a bucket are kept. A bucket stays as it was opened, and each says so: programs of either setting
+/// count on both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentityLayout {
+    /// One table for all of them: the least work for Redis.
+    Fast,
+    /// Many small hashes: a third of the memory, for about twice the work.
+    Compact,
+}
+
+impl IdentityLayout {
+    /// What the scripts call it (see `buckets.lua`).
+    pub(super) const fn letter(self) -> &'static str {
+        match self {
+            Self::Fast => "",
+            Self::Compact => "c",
+        }
+    }
+}
+
 /// The accumulator's settings. They are the same for every program on one accumulator.
 #[derive(Clone, Debug)]
 pub struct RedisSettings {
@@ -25,6 +45,8 @@ pub struct RedisSettings {
     /// How long identities are remembered at least: a second or more. It costs the memory of up to two windows where
     /// there is a flush in each quarter of it, and of more where flushes are rarer.
     pub dedupe_window: Duration,
+    /// How the next bucket keeps its identities that this program opens, with a new shard or a flush.
+    pub identities: IdentityLayout,
     /// The most that connecting may take.
     pub connect_timeout: Duration,
     /// The most that an answer may take. What was asked may still happen after that.
@@ -48,6 +70,7 @@ impl RedisSettings {
             durability: RedisDurability::Strict,
             shards,
             dedupe_window,
+            identities: IdentityLayout::Fast,
             connect_timeout: Self::CONNECT_TIMEOUT,
             response_timeout: Self::RESPONSE_TIMEOUT,
         }

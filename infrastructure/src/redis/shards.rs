@@ -72,10 +72,10 @@ impl RedisAccumulator {
 
     async fn create_shard(&self, shard: Shard, birth: ShardBirth) -> Result<ShardState, Fault> {
         let seen = self.marks.get(shard);
-        let mut call = script::CREATE.on(shard, 7, 128);
+        let mut call = script::CREATE.on(shard, 8, 128);
         let (generation, sequence) = seen.map_or((0, 0), |seen| (seen.generation, seen.sequence));
         call.arg("").arg("").arg(generation).arg(sequence).arg(milliseconds(birth.now));
-        call.arg(birth.accumulator.to_string()).arg(birth.shards.get());
+        call.arg(birth.accumulator.to_string()).arg(birth.shards.get()).arg(self.identities.letter());
         let answer = self.link.run(shard, &script::CREATE, &call).await?;
         match answer::read(shard, seen, None, answer)? {
             Answer::Done(mut values) => {

@@ -69,6 +69,16 @@ pub(super) const STORES: &[Definition] = &[
               managed Redis is safe.",
     },
     Definition {
+        name: "REDIS_IDENTITIES",
+        default: Some("fast"),
+        allowed: "fast or compact",
+        example: "",
+        secret: false,
+        doc: "How Redis keeps the identities that it remembers. `compact` takes a third of the memory for about twice the \
+              work of Redis: for long or busy dedupe windows (docs/scaling.md). A change takes hold where the next \
+              bucket is opened, by a flush, within PULSE_DEDUPE_WINDOW; any program counts on both.",
+    },
+    Definition {
         name: "LEDGER_URL",
         default: None,
         allowed: "postgres://USER:PASSWORD@HOST:PORT/DATABASE, sqlite://FILE or json:DIR",

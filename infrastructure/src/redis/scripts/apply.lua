@@ -68,7 +68,7 @@ end
 
 local newest
 local known, known_count = {}, 0
-for bucket in string.gmatch(meta[5], '(%d+)@') do
+for bucket in string.gmatch(meta[5] or '', '(%d+)@') do
   local key = PREFIX .. 'ids:' .. bucket
   newest = newest or key
   if ids > 0 then
@@ -79,6 +79,15 @@ for bucket in string.gmatch(meta[5], '(%d+)@') do
         known_count = known_count + 1
       end
     end
+  end
+end
+-- Not all buckets are fast: see buckets.lua. `open` is the one that gets what is new.
+local open, hashes
+if not meta[5] then
+  local buckets = read_buckets(false, redis.call('HGET', META, 'bucket_layouts'))
+  open, newest, hashes = buckets[1], buckets[1].key, hashes_of(FIRST_ID, FIRST_ROW - 1)
+  for _, bucket in ipairs(buckets) do
+    if ids > 0 then known_count = known_count + look_in(bucket, FIRST_ID, FIRST_ROW - 1, hashes, known) end
   end
 end
 
@@ -151,7 +160,9 @@ local counts = {
 }
 
 -- Nothing was written up to here. Nothing below can fail on storage that only these scripts have written to.
-if ids > known_count then
+if ids > known_count and open and open.layout == 'c' then
+  remember(open, FIRST_ID, FIRST_ROW - 1, hashes, known, ids - known_count, ARGV[FINGERPRINTS], counts)
+elseif ids > known_count then
   local fingerprints = ARGV[FINGERPRINTS]
   for from = 1, ids, PAIRS do
     local fields, n = {}, 0

@@ -3,13 +3,14 @@
 --
 -- ARGV[5]: 'anew', 'drop' or 'keep'; ARGV[6]: the shard's name from now on, by which every program that saw it before is
 -- refused; ARGV[7..9]: name, generation and sequence as it was found, empty where it was gone; ARGV[10]: number of shards;
--- ARGV[11..12]: generation and sequence from now on; ARGV[13]: pulses in the ledger; ARGV[14]: the time in milliseconds.
--- Then the logs and their positions, in turn.
+-- ARGV[11..12]: generation and sequence from now on; ARGV[13]: pulses in the ledger; ARGV[14]: the time in milliseconds;
+-- ARGV[15]: the layout of a bucket that is opened, see buckets.lua. Then the logs and their positions, in turn.
 --
--- anew: nothing of the shard is kept, nothing is in it. drop: what is counted in it is in the ledger and goes; the
+-- anew: nothing of the shard is kept, nothing is in it; compact buckets are left to drop.lua, and what is in them counts as
+-- lost. drop: what is counted in it is in the ledger and goes; the
 -- identities stay. keep: all of it stays.
 --
--- Answers 'ok', generation and sequence, also where it was done before; 'changed' where the shard is not as it was found;
+-- Answers 'ok', generation and sequence, also where it was done before, and 1 where drop.lua has something to do; 'changed' where the shard is not as it was found;
 -- 'left' where the shard is gone and something else of it is there: see sweep.lua.
 local NAMES, STEP = 4096, 3000
 local how, name, found = ARGV[5], ARGV[6], ARGV[7]
@@ -17,11 +18,12 @@ local generation, sequence, counted = ARGV[11], ARGV[12], tonumber(ARGV[13])
 local all = redis.call('HGETALL', META)
 local meta = {}
 for i = 1, #all, 2 do meta[all[i]] = all[i + 1] end
-if meta.accumulator == name then return {'ok', meta.generation, meta.sequence} end
+local listed = meta.accumulator and read_buckets(meta.buckets, meta.bucket_layouts or '') or {}
+if meta.accumulator == name then return {'ok', meta.generation, meta.sequence, is_dropping(listed)} end
 if (meta.accumulator or '') ~= found then return {'changed'} end
 if meta.accumulator and (meta.generation ~= ARGV[8] or meta.sequence ~= ARGV[9]) then return {'changed'} end
 
-local keys = {}
+local keys, buckets = {}, listed
 local function gone(key) keys[#keys + 1] = PREFIX .. key end
 if how ~= 'keep' and meta.accumulator then
   for number = tonumber(meta.deleted) + 1, tonumber(meta.generation) do
@@ -34,9 +36,19 @@ if how ~= 'keep' and meta.accumulator then
   end
 end
 if how == 'anew' then
-  for bucket in string.gmatch(meta.buckets or '', '(%d+)@') do gone('ids:' .. bucket) end
+  buckets = {{number = 1, time = 0, layout = ARGV[15]}}
+  for _, bucket in ipairs(listed) do
+    if bucket.layout == '' then
+      keys[#keys + 1] = bucket.key
+    else
+      -- Its parts have names of its own as long as no other bucket has its number.
+      buckets[1].number = listed[1].number + 1
+      bucket.layout = 'd'
+      buckets[#buckets + 1] = bucket
+    end
+  end
   if not meta.accumulator then
-    for _, key in ipairs({'ids:1', 'logs', 'agg:' .. generation, 'gen:' .. generation, 'names:' .. generation .. ':0'}) do
+    for _, key in ipairs({'ids:1', 'ids:1:0', 'logs', 'agg:' .. generation, 'gen:' .. generation, 'names:' .. generation .. ':0'}) do
       if redis.call('EXISTS', PREFIX .. key) == 1 then return {'left'} end
     end
   end
@@ -48,7 +60,7 @@ gone('accounts')
 if how ~= 'keep' then gone('logs') end
 for from = 1, #keys, STEP do redis.call('UNLINK', unpack(keys, from, math.min(from + STEP - 1, #keys))) end
 if how ~= 'keep' then
-  for from = 15, #ARGV, 2 * STEP do
+  for from = 16, #ARGV, 2 * STEP do
     redis.call('HSET', PREFIX .. 'logs', unpack(ARGV, from, math.min(from + 2 * STEP - 1, #ARGV)))
   end
 end
@@ -61,7 +73,9 @@ if how == 'anew' then
   put('anonymous', '0')
   put('ids_dropped', '0')
   put('ids_lost', counted)
-  put('buckets', '1@0')
+  put(write_buckets(buckets))
+  describe_opened(buckets[1], set)
+  for i = 2, #buckets do put('parts:' .. buckets[i].number, buckets[i].parts) end
   put('clock', '0')
   put('latest', ARGV[14])
 else
@@ -81,4 +95,4 @@ if how ~= 'keep' then
   put('counted', counted)
 end
 redis.call('HSET', META, unpack(set))
-return {'ok', generation, sequence}
+return {'ok', generation, sequence, is_dropping(buckets)}

@@ -1,9 +1,9 @@
 -- Seals a generation and opens the next one. ARGV[5]: the generation. ARGV[6..7]: when, in seconds and nanoseconds;
 -- both empty for a seal that only makes room, which takes Redis' own time and leaves the buckets alone. ARGV[8..9]: the
--- same time, and the dedupe window, in milliseconds.
+-- same time, and the dedupe window, in milliseconds. ARGV[10]: the layout of a bucket that is opened, see buckets.lua.
 --
--- Answers 'ok', generation and sequence, also where the generation was sealed before; 'ahead' where it is not active
--- yet.
+-- Answers 'ok', generation and sequence, also where the generation was sealed before, and 1 where drop.lua has something
+-- to do; 'ahead' where it is not active yet.
 local all = redis.call('HGETALL', META)
 local meta = {}
 for i = 1, #all, 2 do meta[all[i]] = all[i + 1] end
@@ -12,7 +12,8 @@ if refused then return refused end
 local generation, sequence = tonumber(meta.generation), tonumber(meta.sequence)
 local wanted = tonumber(ARGV[5])
 if wanted > generation then return {'ahead', meta.generation} end
-if wanted < generation then return {'ok', meta.generation, meta.sequence} end
+local listed = read_buckets(meta.buckets, meta.bucket_layouts)
+if wanted < generation then return {'ok', meta.generation, meta.sequence, is_dropping(listed)} end
 
 local seconds, nanoseconds = ARGV[6], ARGV[7]
 if seconds == '' then
@@ -31,10 +32,17 @@ end
 -- than the window the latest one was wrong, and is corrected, or identities would be kept until it comes true. A long
 -- pause between seals counts as a quarter as well: a flush that was missed drops nothing.
 local clock, latest = tonumber(meta.clock), tonumber(meta.latest)
-local kept, dropped, ids_dropped = {}, {}, tonumber(meta.ids_dropped)
-for bucket, time in string.gmatch(meta.buckets, '(%d+)@(%d+)') do
-  kept[#kept + 1] = {number = tonumber(bucket), time = tonumber(time)}
+local kept, dropping, emptied, dropped, ids_dropped = {}, {}, {}, {}, tonumber(meta.ids_dropped)
+for _, bucket in ipairs(listed) do
+  if bucket.layout ~= 'd' then
+    kept[#kept + 1] = bucket
+  elseif bucket.parts > 0 then
+    dropping[#dropping + 1] = bucket
+  else
+    emptied[#emptied + 1] = bucket
+  end
 end
+local opened = {}
 if ARGV[6] ~= '' then
   local now, window = tonumber(ARGV[8]), tonumber(ARGV[9])
   local step = now - latest
@@ -43,17 +51,24 @@ if ARGV[6] ~= '' then
   -- The newest bucket stands first, with the time that it was opened; the others with the time they were closed.
   local newest = kept[1]
   if clock - newest.time >= window / 2 then
-    if redis.call('EXISTS', PREFIX .. 'ids:' .. newest.number) == 1 then
-      table.insert(kept, 1, {number = newest.number + 1, time = clock})
+    if newest.layout == 'c' and newest.ids > 0 or redis.call('EXISTS', newest.key) == 1 then
+      opened = {number = newest.number + 1, time = clock, layout = ARGV[10]}
+      table.insert(kept, 1, opened)
     end
     newest.time = clock
   end
   while #kept > 1 and clock - kept[#kept].time > window * 5 / 4 do
-    dropped[#dropped + 1] = PREFIX .. 'ids:' .. table.remove(kept).number
+    local oldest = table.remove(kept)
+    if oldest.layout == 'c' then
+      oldest.layout = 'd'
+      table.insert(dropping, 1, oldest)
+    else
+      dropped[#dropped + 1] = oldest.key
+    end
   end
 end
-local buckets = {}
-for i, bucket in ipairs(kept) do buckets[i] = string.format('%.0f@%.0f', bucket.number, bucket.time) end
+for _, bucket in ipairs(dropping) do kept[#kept + 1] = bucket end
+local list, buckets, other = write_buckets(kept)
 -- How far the logs were counted when the generation was sealed, a line each: the position, and the log.
 local logs, positions = redis.call('HGETALL', PREFIX .. 'logs'), {}
 for i = 1, #logs, 2 do positions[#positions + 1] = logs[i + 1] .. ' ' .. logs[i] end
@@ -71,7 +86,11 @@ for field, value in pairs(meta) do
     redis.call('HDEL', META, field)
   end
 end
-redis.call('HSET', META, 'generation', generation + 1, 'sequence', sequence + 1, 'total', string.rep('\0', 16),
-  'rows', '0', 'ids_dropped', ids_dropped, 'buckets', table.concat(buckets, ','),
-  'clock', string.format('%.0f', clock), 'latest', string.format('%.0f', latest))
-return {'ok', generation + 1, sequence + 1}
+for _, bucket in ipairs(emptied) do redis.call('HDEL', META, 'parts:' .. bucket.number) end
+local set = {'generation', generation + 1, 'sequence', sequence + 1, 'total', string.rep('\0', 16), 'rows', '0',
+  'ids_dropped', ids_dropped, list, buckets, 'clock', string.format('%.0f', clock),
+  'latest', string.format('%.0f', latest)}
+describe_opened(opened, set)
+redis.call('HSET', META, unpack(set))
+redis.call('HDEL', META, other)
+return {'ok', generation + 1, sequence + 1, is_dropping(dropping)}
