@@ -4,6 +4,8 @@
 
 #[path = "redis/cluster.rs"]
 mod cluster;
+#[path = "redis/compact.rs"]
+mod compact;
 #[path = "redis/contract.rs"]
 mod contract;
 #[path = "redis/crashes.rs"]
@@ -23,7 +25,7 @@ use domain::{
     Timestamp, UsageTotals, UsageUnit,
 };
 use infrastructure::{
-    redis::{RedisAccumulator, RedisSettings},
+    redis::{IdentityLayout, RedisAccumulator, RedisSettings},
     test_servers::redis::RedisServer,
 };
 use std::time::Duration;
@@ -54,7 +56,16 @@ async fn opened(server: &RedisServer, shards: u16) -> RedisAccumulator {
 }
 
 async fn opened_at(url: &str, shards: u16) -> RedisAccumulator {
-    let store = RedisAccumulator::connect(&settings_at(url, shards)).await.unwrap();
+    opened_with(&settings_at(url, shards)).await
+}
+
+/// One that opens buckets in the layout, of one shard.
+async fn opened_in(server: &RedisServer, identities: IdentityLayout) -> RedisAccumulator {
+    opened_with(&RedisSettings { identities, ..settings(server, 1) }).await
+}
+
+async fn opened_with(settings: &RedisSettings) -> RedisAccumulator {
+    let (store, shards) = (RedisAccumulator::connect(settings).await.unwrap(), settings.shards.get());
     for shard in birth(shards).shards.shards() {
         store.create(shard, birth(shards)).await.unwrap();
     }
@@ -77,6 +88,25 @@ fn pulse(id: Option<String>, sku: &str, amount: &str) -> Pulse {
 fn batch(shard: u16, number: u64, pulses: Vec<Pulse>) -> Batch {
     Batch { shard: Shard(shard), number, pulses, stretches: Vec::new() }
 }
+
+/// Makes two tests of each function: for buckets of either layout.
+macro_rules! in_both_layouts {
+    ($($name:ident),+ $(,)?) => {
+        mod fast {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(infrastructure::redis::IdentityLayout::Fast).await;
+            })+
+        }
+        mod compact {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(infrastructure::redis::IdentityLayout::Compact).await;
+            })+
+        }
+    };
+}
+use in_both_layouts;
 
 async fn rows(store: &RedisAccumulator, shard: Shard, generation: u64) -> Result<UsageTotals, PortError> {
     let (mut totals, mut part) = (UsageTotals::default(), Some(0));

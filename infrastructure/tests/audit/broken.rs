@@ -5,7 +5,7 @@ use application::ports::GenerationStore;
 use domain::{Shard, ShardCount};
 use infrastructure::{
     postgres::{PostgresLedger, PostgresSettings},
-    redis::{RedisAccumulator, RedisSettings},
+    redis::{IdentityLayout, RedisAccumulator, RedisSettings},
     test_servers::{postgres::PostgresServer, redis::RedisServer},
 };
 use sqlx::{Connection, Executor, PgConnection};
@@ -22,10 +22,14 @@ struct OnServers {
 impl OnServers {
     /// Two generations in the books, one that is sealed, and an active one in each shard.
     async fn start() -> Self {
+        Self::start_in(IdentityLayout::Fast).await
+    }
+
+    async fn start_in(identities: IdentityLayout) -> Self {
         let (redis, postgres) = (RedisServer::start(), PostgresServer::start());
         let ledger_url = postgres.create_database("pulse");
         let shards = ShardCount::new(SHARDS).unwrap();
-        let settings = RedisSettings::new(redis.url().into(), shards, WINDOW);
+        let settings = RedisSettings { identities, ..RedisSettings::new(redis.url().into(), shards, WINDOW) };
         let accumulator = Arc::new(RedisAccumulator::connect(&settings).await.unwrap());
         let settings = PostgresSettings {
             url: ledger_url.clone().into(),
@@ -142,6 +146,20 @@ async fn what_is_broken_in_redis_is_found_and_named() {
     on.assert_broken(&[2, 6, 8], &["shard 1", "older copy"]).await;
     on.redis(&["HINCRBY", "pulse:{1}:meta", "deleted", "-1"]);
     on.stores.assert_holds().await;
+}
+
+#[tokio::test]
+async fn what_is_broken_in_compact_buckets_is_found_and_named() {
+    let on = OnServers::start_in(IdentityLayout::Compact).await;
+    on.redis(&["HSET", "pulse:{2}:ids:1:0", "0123456789abcdef", "abcdef"]);
+    on.assert_broken(&[7], &["shard 2", "identities", "expected 200", "found 201", "difference +1"]).await;
+    on.redis(&["HDEL", "pulse:{2}:ids:1:0", "0123456789abcdef"]);
+    on.stores.assert_holds().await;
+    on.redis(&["RENAME", "pulse:{2}:ids:1:0", "elsewhere"]);
+    on.assert_broken(&[7], &["shard 2", "identities", "expected 200", "difference -"]).await;
+    on.redis(&["RENAME", "elsewhere", "pulse:{2}:ids:1:0"]);
+    on.redis(&["HSET", "pulse:{3}:ids:1:9", "0123456789abcdef", "abcdef"]);
+    on.assert_broken(&[8], &["pulse:{3}:ids:1:9"]).await;
 }
 
 #[tokio::test]

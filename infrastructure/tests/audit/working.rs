@@ -2,24 +2,26 @@
 
 use super::{SHARDS, START, Stores, WINDOW};
 use application::audit::Outcome;
-use domain::ShardCount;
+use domain::{ShardCount, Timestamp};
 use infrastructure::{
     postgres::{PostgresLedger, PostgresSettings},
-    redis::{RedisAccumulator, RedisSettings},
+    redis::{IdentityLayout, RedisAccumulator, RedisSettings},
     sqlite::{EmbeddedSettings, EmbeddedStore},
     test_servers::{postgres::PostgresServer, redis::RedisServer},
 };
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
 
-/// Two programs count and two flush as fast as they can while the books are audited.
-async fn audited_while_working(programs: Vec<Stores>, audits: u32) {
+/// Two programs count and two flush as fast as they can while the books are audited; from one flush to the next as much time
+/// passes as they are told.
+async fn audited_while_working(programs: Vec<Stores>, audits: u32, step: Duration) {
     let done = Arc::new(AtomicBool::new(false));
+    let flushes = Arc::new(AtomicI64::new(0));
     let mut tasks = tokio::task::JoinSet::new();
     let programs: Vec<Arc<Stores>> = programs.into_iter().map(Arc::new).collect();
     for (place, stores) in programs.iter().enumerate() {
@@ -27,6 +29,7 @@ async fn audited_while_working(programs: Vec<Stores>, audits: u32) {
         let numbers = (place as u64 * 1_000_000 + 1)..;
         let counting = Arc::clone(&stores);
         let stopped = Arc::clone(&done);
+        let flushes = Arc::clone(&flushes);
         tasks.spawn(async move {
             for number in numbers {
                 if stopped.load(Ordering::Relaxed) {
@@ -38,7 +41,8 @@ async fn audited_while_working(programs: Vec<Stores>, audits: u32) {
         tasks.spawn(async move {
             while !ended.load(Ordering::Relaxed) {
                 // Two flushes at once may meet; what one leaves the next one takes.
-                let _ = stores.flush.run(START).await;
+                let passed = flushes.fetch_add(1, Ordering::Relaxed) * i64::try_from(step.as_secs()).unwrap();
+                let _ = stores.flush.run(Timestamp::new(START.seconds() + passed, 0)).await;
                 tokio::time::sleep(Duration::from_millis(30)).await;
             }
         });
@@ -57,12 +61,27 @@ async fn audited_while_working(programs: Vec<Stores>, audits: u32) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn redis_and_postgres_hold_while_two_programs_count_and_flush() {
+    redis_and_postgres([IdentityLayout::Fast; 2], Duration::ZERO).await;
+}
+
+/// Each bucket is of the layout of the program that opens it, and is dropped soon.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn redis_holds_while_buckets_of_both_layouts_are_opened_and_dropped() {
+    redis_and_postgres([IdentityLayout::Compact, IdentityLayout::Fast], WINDOW / 16).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn redis_holds_while_compact_buckets_grow() {
+    redis_and_postgres([IdentityLayout::Compact; 2], Duration::ZERO).await;
+}
+
+async fn redis_and_postgres(layouts: [IdentityLayout; 2], step: Duration) {
     let (redis, postgres) = (RedisServer::start(), PostgresServer::start());
     let ledger_url = postgres.create_database("pulse");
     let shards = ShardCount::new(SHARDS).unwrap();
     let mut programs = Vec::new();
-    for _ in 0..2 {
-        let settings = RedisSettings::new(redis.url().into(), shards, WINDOW);
+    for identities in layouts {
+        let settings = RedisSettings { identities, ..RedisSettings::new(redis.url().into(), shards, WINDOW) };
         let accumulator = RedisAccumulator::connect(&settings).await.unwrap();
         let settings = PostgresSettings {
             url: ledger_url.clone().into(),
@@ -73,7 +92,7 @@ async fn redis_and_postgres_hold_while_two_programs_count_and_flush() {
         ledger.migrate().await.unwrap();
         programs.push(Stores::open(Arc::new(accumulator), Arc::new(ledger), shards).await);
     }
-    audited_while_working(programs, 60).await;
+    audited_while_working(programs, 60, step).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -86,5 +105,5 @@ async fn the_embedded_file_holds_while_two_programs_count_and_flush() {
         let store = Arc::new(store);
         programs.push(Stores::open(Arc::clone(&store), store, ShardCount::ONE).await);
     }
-    audited_while_working(programs, 40).await;
+    audited_while_working(programs, 40, Duration::ZERO).await;
 }

@@ -1,14 +1,14 @@
 //! A Redis Cluster whose servers are killed, wiped, replaced, and hand slots over.
 
 use super::{
-    START, batch,
+    START, batch, in_both_layouts,
     load::{Load, persist},
     opened_at, pulse, settings_at,
 };
 use application::ports::{AccumulatorAudit, AccumulatorShards, GenerationStore, Outcome, PulseSink};
 use domain::Shard;
 use infrastructure::{
-    redis::{RedisAccumulator, RedisDurability, RedisSettings},
+    redis::{IdentityLayout, RedisAccumulator, RedisDurability, RedisSettings},
     test_servers::{redis::RedisServer, redis_cluster::RedisCluster},
 };
 use std::time::{Duration, Instant};
@@ -74,10 +74,11 @@ async fn a_killed_master_holds_up_its_own_shards_and_changes_no_count() {
     load.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slots_that_move_from_master_to_master_under_load_change_no_count() {
+in_both_layouts! { slots_that_move_from_master_to_master_under_load_change_no_count }
+
+async fn slots_that_move_from_master_to_master_under_load_change_no_count(layout: IdentityLayout) {
     let cluster = RedisCluster::start(3);
-    let load = Load::start(&cluster.url(), SHARDS).await;
+    let load = Load::start_in(&cluster.url(), SHARDS, layout).await;
     goes_on(&load, 0..SHARDS).await;
     for step in [1, 2, 1] {
         for shard in 0..SHARDS {

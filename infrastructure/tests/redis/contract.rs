@@ -1,6 +1,7 @@
 //! The contract of every accumulator.
 
 use super::{WINDOW, settings_at};
+use IdentityLayout::{Compact, Fast};
 use application::{
     accumulator_contract,
     contract::{accumulator::AccumulatorFixture, recovery::FragileStore, suspects::FreshMarks},
@@ -9,7 +10,7 @@ use application::{
 use async_trait::async_trait;
 use domain::ShardCount;
 use infrastructure::{
-    redis::RedisAccumulator,
+    redis::{IdentityLayout, RedisAccumulator, RedisSettings},
     test_servers::{redis::RedisServer, redis_cluster::RedisCluster},
 };
 use std::{sync::Arc, time::Duration};
@@ -17,6 +18,8 @@ use std::{sync::Arc, time::Duration};
 struct OnRedis {
     servers: Servers,
     shards: u16,
+    /// Of the first handle, and of the second.
+    layouts: [IdentityLayout; 2],
 }
 
 enum Servers {
@@ -26,20 +29,25 @@ enum Servers {
 
 impl OnRedis {
     fn with_shards(shards: u16) -> Self {
-        Self { servers: Servers::One(RedisServer::start()), shards }
+        Self { servers: Servers::One(RedisServer::start()), shards, layouts: [Fast; 2] }
     }
 
     /// Of three masters.
     fn in_a_cluster(shards: u16) -> Self {
-        Self { servers: Servers::Cluster(RedisCluster::start(3)), shards }
+        Self { servers: Servers::Cluster(RedisCluster::start(3)), shards, layouts: [Fast; 2] }
     }
 
-    async fn connect(&self) -> RedisAccumulator {
+    fn in_layouts(self, first: IdentityLayout, second: IdentityLayout) -> Self {
+        Self { layouts: [first, second], ..self }
+    }
+
+    async fn connect(&self, identities: IdentityLayout) -> RedisAccumulator {
         let url = match &self.servers {
             Servers::One(server) => server.url(),
             Servers::Cluster(cluster) => cluster.url(),
         };
-        RedisAccumulator::connect(&settings_at(&url, self.shards)).await.unwrap()
+        let settings = RedisSettings { identities, ..settings_at(&url, self.shards) };
+        RedisAccumulator::connect(&settings).await.unwrap()
     }
 
     /// The server that has the first shard.
@@ -64,11 +72,11 @@ impl AccumulatorFixture for OnRedis {
     }
 
     async fn first(&self) -> Arc<RedisAccumulator> {
-        Arc::new(self.connect().await)
+        Arc::new(self.connect(self.layouts[0]).await)
     }
 
     async fn second(&self) -> Option<Arc<RedisAccumulator>> {
-        Some(Arc::new(self.connect().await))
+        Some(Arc::new(self.connect(self.layouts[1]).await))
     }
 }
 
@@ -76,7 +84,7 @@ impl FreshMarks for OnRedis {
     type Marks = RedisAccumulator;
 
     async fn open(&self) -> RedisAccumulator {
-        self.connect().await
+        self.connect(self.layouts[0]).await
     }
 }
 
@@ -95,11 +103,26 @@ mod of_one_shard {
     accumulator_contract!(OnRedis::with_shards(1));
 }
 
+mod of_three_compact_shards {
+    use super::*;
+    accumulator_contract!(OnRedis::with_shards(3).in_layouts(Compact, Compact));
+}
+
+mod of_compact_buckets_beside_a_fast_program {
+    use super::*;
+    accumulator_contract!(OnRedis::with_shards(1).in_layouts(Compact, Fast));
+}
+
+mod of_fast_buckets_beside_a_compact_program {
+    use super::*;
+    accumulator_contract!(OnRedis::with_shards(1).in_layouts(Fast, Compact));
+}
+
 impl FragileStore for OnRedis {
     type Store = RedisAccumulator;
 
     async fn open(&self) -> RedisAccumulator {
-        self.connect().await
+        self.connect(self.layouts[0]).await
     }
 
     fn lose(&self) {
@@ -113,13 +136,28 @@ impl FragileStore for OnRedis {
 
 storage_contract!(OnRedis::with_shards(1));
 
+mod compact_storage {
+    use super::*;
+    storage_contract!(OnRedis::with_shards(1).in_layouts(Compact, Compact));
+}
+
 mod of_four_shards_in_a_cluster {
     use super::*;
     accumulator_contract!(OnRedis::in_a_cluster(4));
+}
+
+mod of_four_compact_shards_in_a_cluster {
+    use super::*;
+    accumulator_contract!(OnRedis::in_a_cluster(4).in_layouts(Compact, Compact));
 }
 
 mod marks_and_recoveries_in_a_cluster {
     use super::*;
     suspects_contract!(std::future::ready(OnRedis::in_a_cluster(1)));
     storage_contract!(OnRedis::in_a_cluster(1));
+}
+
+mod compact_recoveries_in_a_cluster {
+    use super::*;
+    storage_contract!(OnRedis::in_a_cluster(1).in_layouts(Compact, Compact));
 }

@@ -1,24 +1,33 @@
 //! Redis killed, paused, full, wiped, rolled back.
 
 use super::{
-    ACCUMULATOR, START, batch, birth,
+    ACCUMULATOR, START, batch, birth, in_both_layouts,
     load::{Load, persist},
-    opened, pulse, rows, settings,
+    opened, opened_in, pulse, rows, settings,
 };
 use application::ports::{
     AccumulatorShards, GenerationStore, LogAccounts, LogStep, Outcome, PulseSink, SuspectId, Suspects,
 };
 use domain::{LogName, Shard, UsageTotals};
-use infrastructure::{redis::RedisAccumulator, test_servers::redis::RedisServer};
+use infrastructure::{
+    redis::{IdentityLayout, RedisAccumulator},
+    test_servers::redis::RedisServer,
+};
 use std::{fs, path::Path, process::Command, time::Duration};
 
 const SHARDS: u16 = 4;
 const KILLS: u32 = 8;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kills_of_redis_change_no_count() {
+in_both_layouts! {
+    kills_of_redis_change_no_count,
+    a_restart_of_redis_forgets_the_scripts_and_nothing_else,
+    wiped_storage_halts_and_says_what_is_missing,
+    a_full_redis_can_still_be_emptied,
+}
+
+async fn kills_of_redis_change_no_count(layout: IdentityLayout) {
     let mut server = RedisServer::start();
-    let load = Load::start(&server.url(), SHARDS).await;
+    let load = Load::start_in(&server.url(), SHARDS, layout).await;
     for _ in 0..KILLS {
         let before = load.retries();
         tokio::time::sleep(Duration::from_millis(150)).await;
@@ -61,10 +70,9 @@ async fn a_command_that_was_long_on_its_way_changes_nothing() {
     assert_eq!(store.inspect(Shard(0)).await.unwrap().unwrap().active.pulses, 2);
 }
 
-#[tokio::test]
-async fn a_restart_of_redis_forgets_the_scripts_and_nothing_else() {
+async fn a_restart_of_redis_forgets_the_scripts_and_nothing_else(layout: IdentityLayout) {
     let mut server = RedisServer::start();
-    let store = opened(&server, 1).await;
+    let store = opened_in(&server, layout).await;
     let copy = vec![pulse(Some("a".into()), "s", "1")];
     assert_eq!(store.apply(&batch(0, 1, copy.clone())).await.unwrap(), [Outcome::Counted]);
     server.restart();
@@ -75,10 +83,9 @@ async fn a_restart_of_redis_forgets_the_scripts_and_nothing_else() {
     assert_eq!(store.apply(&batch(0, 3, copy)).await.unwrap(), [Outcome::Duplicate]);
 }
 
-#[tokio::test]
-async fn wiped_storage_halts_and_says_what_is_missing() {
+async fn wiped_storage_halts_and_says_what_is_missing(layout: IdentityLayout) {
     let server = RedisServer::start();
-    let store = opened(&server, 1).await;
+    let store = opened_in(&server, layout).await;
     store.apply(&batch(0, 1, vec![pulse(None, "s", "1")])).await.unwrap();
     let () = server.command(&["FLUSHALL"]);
     let error = store.apply(&batch(0, 2, vec![pulse(None, "s", "1")])).await.unwrap_err();
@@ -154,10 +161,9 @@ async fn a_shard_that_was_made_for_another_number_of_shards_is_refused() {
     );
 }
 
-#[tokio::test]
-async fn a_full_redis_can_still_be_emptied() {
+async fn a_full_redis_can_still_be_emptied(layout: IdentityLayout) {
     let server = RedisServer::start();
-    let store = opened(&server, 1).await;
+    let store = opened_in(&server, layout).await;
     let mut expected = UsageTotals::default();
     let mut number = 0;
     let log = |partition: &str| LogName::of(&["kafka", "cluster", "topic", partition]).unwrap();

@@ -1,9 +1,9 @@
 //! Counts and flushes on all shards at once, and whether the books balance after it.
 
-use super::{START, batch, birth, opened_at, pulse, rows};
+use super::{START, batch, birth, opened_with, pulse, rows, settings_at};
 use application::ports::{AccumulatorShards, GenerationStore, Outcome, PulseSink};
 use domain::UsageTotals;
-use infrastructure::redis::RedisAccumulator;
+use infrastructure::redis::{IdentityLayout, RedisAccumulator, RedisSettings};
 use std::{
     sync::{
         Arc,
@@ -46,8 +46,14 @@ struct Progress {
 
 impl Load {
     pub(super) async fn start(url: &str, shards: u16) -> Self {
-        let workers = [Arc::new(opened_at(url, shards).await), Arc::new(opened_at(url, shards).await)];
-        let cron = Arc::new(opened_at(url, shards).await);
+        Self::start_in(url, shards, IdentityLayout::Fast).await
+    }
+
+    /// With shards of that layout.
+    pub(super) async fn start_in(url: &str, shards: u16, identities: IdentityLayout) -> Self {
+        let settings = RedisSettings { identities, ..settings_at(url, shards) };
+        let workers = [Arc::new(opened_with(&settings).await), Arc::new(opened_with(&settings).await)];
+        let cron = Arc::new(opened_with(&settings).await);
         let batches = (0..shards).map(|_| AtomicU64::new(0)).collect();
         let progress = Arc::new(Progress { batches, ..Progress::default() });
         let (mut counts, mut flushes) = (JoinSet::new(), JoinSet::new());

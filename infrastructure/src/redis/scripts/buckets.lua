@@ -12,7 +12,7 @@
 
 -- One part more is made where there are more identities for each than this. Parts that were not split for longest hold
 -- twice as many on average, and with the spread around that stay within 128, up to which Redis packs them.
-local PART_IDS = 48
+local PART_IDS = 32
 -- How many parts one step makes: enough for those of a batch.
 local SPLITS = 128
 -- How many values one command takes: unpack takes less than 8,000.
@@ -51,11 +51,11 @@ local function write_buckets(list)
   return field, table.concat(texts, ','), other
 end
 
--- Adds to fields and values what meta says of a bucket that is opened.
-local function describe_opened(bucket, set)
-  if bucket.layout == 'c' then
-    for _, value in ipairs({'parts:' .. bucket.number, 1, 'ids:' .. bucket.number, 0}) do set[#set + 1] = value end
-  end
+-- Adds to fields and values what meta says of a bucket that is opened; it is expected to get about so many identities.
+local function describe_opened(bucket, set, ids)
+  if bucket.layout ~= 'c' then return end
+  local parts = math.max(1, math.ceil(ids / PART_IDS))
+  for _, value in ipairs({'parts:' .. bucket.number, parts, 'ids:' .. bucket.number, 0}) do set[#set + 1] = value end
 end
 
 -- Whether there are parts of dropped buckets: 1 or 0.

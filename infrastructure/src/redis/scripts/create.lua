@@ -13,7 +13,7 @@ if not meta[1] then
   local set = {'accumulator', ARGV[6], 'shards', ARGV[7], 'generation', '1', 'sequence', '1',
     'deleted', '0', 'total', string.rep('\0', 16), 'rows', '0', 'counted', '0', 'duplicates', '0', 'anonymous', '0',
     'ids_dropped', '0', list, buckets, 'clock', '0', 'latest', ARGV[5]}
-  describe_opened(first, set)
+  describe_opened(first, set, 0)
   redis.call('HSET', META, unpack(set))
   meta = redis.call('HMGET', META, unpack(FIELDS))
 end

@@ -74,7 +74,7 @@ if how == 'anew' then
   put('ids_dropped', '0')
   put('ids_lost', counted)
   put(write_buckets(buckets))
-  describe_opened(buckets[1], set)
+  describe_opened(buckets[1], set, 0)
   for i = 2, #buckets do put('parts:' .. buckets[i].number, buckets[i].parts) end
   put('clock', '0')
   put('latest', ARGV[14])

@@ -42,7 +42,7 @@ for _, bucket in ipairs(listed) do
     emptied[#emptied + 1] = bucket
   end
 end
-local opened = {}
+local opened, expected = {}, 0
 if ARGV[6] ~= '' then
   local now, window = tonumber(ARGV[8]), tonumber(ARGV[9])
   local step = now - latest
@@ -51,7 +51,8 @@ if ARGV[6] ~= '' then
   -- The newest bucket stands first, with the time that it was opened; the others with the time they were closed.
   local newest = kept[1]
   if clock - newest.time >= window / 2 then
-    if newest.layout == 'c' and newest.ids > 0 or redis.call('EXISTS', newest.key) == 1 then
+    expected = newest.layout == 'c' and newest.ids or redis.call('HLEN', newest.key)
+    if expected > 0 then
       opened = {number = newest.number + 1, time = clock, layout = ARGV[10]}
       table.insert(kept, 1, opened)
     end
@@ -90,7 +91,7 @@ for _, bucket in ipairs(emptied) do redis.call('HDEL', META, 'parts:' .. bucket.
 local set = {'generation', generation + 1, 'sequence', sequence + 1, 'total', string.rep('\0', 16), 'rows', '0',
   'ids_dropped', ids_dropped, list, buckets, 'clock', string.format('%.0f', clock),
   'latest', string.format('%.0f', latest)}
-describe_opened(opened, set)
+describe_opened(opened, set, expected)
 redis.call('HSET', META, unpack(set))
 redis.call('HDEL', META, other)
 return {'ok', generation + 1, sequence + 1, is_dropping(dropping)}
