@@ -170,11 +170,15 @@ fn used(stores: &Stores) -> f64 {
 pub(crate) fn measure(bench: &Bench, report: &mut Report) {
     let broker = Broker::start(bench);
     let pulses = bench.size(100_000, 500_000);
-    let (peaks, sizes) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
-    let worker = |shape: Shape, pulses: u32, facts: bool, more: &[(&'static str, String)]| {
+    let peaks = RefCell::new(Vec::new());
+    let (sizes, compact_sizes) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
+    let worker = |shape: Shape,
+                  pulses: u32,
+                  sizes: Option<&RefCell<Vec<f64>>>,
+                  more: &[(&'static str, String)]| {
         broker.fill(bench, shape, pulses);
         let (figure, apps, stores) = broker.workers(bench, pulses, 1, more);
-        if facts {
+        if let Some(sizes) = sizes {
             peaks.borrow_mut().push(memory(apps[0].process.pid(), "VmHWM") / 1024.0);
             sizes.borrow_mut().push(used(&stores) / f64::from(pulses));
         }
@@ -189,21 +193,31 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
     let (limit, limit_of_many) = ("acknowledge only", "acknowledge only, 100 a message");
     let without = "worker that remembers no ids (this bench's build only)";
     let forgetful = [("PULSE_MUTATION", "no-dedupe".to_owned())];
+    let (compact, less) = ("worker, compact identities", [("REDIS_IDENTITIES", "compact".to_owned())]);
     let many_pulses = bench.size(500_000, 3_000_000);
     let cases: Vec<Work<'_>> = vec![
         (Case::limit(limit), Box::new(|| alone(Shape::USUAL, pulses))),
-        (Case::beside(limit, without, None), Box::new(|| worker(Shape::USUAL, pulses, false, &forgetful))),
-        (Case::beside(limit, "worker", Some(0.8)), Box::new(|| worker(Shape::USUAL, pulses, true, &[]))),
+        (Case::beside(limit, without, None), Box::new(|| worker(Shape::USUAL, pulses, None, &forgetful))),
+        (
+            Case::beside(limit, "worker", Some(0.8)),
+            Box::new(|| worker(Shape::USUAL, pulses, Some(&sizes), &[])),
+        ),
+        (
+            Case::beside(limit, compact, None),
+            Box::new(|| worker(Shape::USUAL, pulses, Some(&compact_sizes), &less)),
+        ),
         (Case::limit(limit_of_many), Box::new(|| alone(many, many_pulses))),
         (
             Case::beside(limit_of_many, "worker, 100 a message", None),
-            Box::new(|| worker(many, many_pulses, false, &[])),
+            Box::new(|| worker(many, many_pulses, None, &[])),
         ),
     ];
     in_turns(bench, report, "queue", cases);
     let median = |values: RefCell<Vec<f64>>| crate::measure::median(values.into_inner());
     report.fact("queue", "resident memory of the worker, peak", median(peaks), "MiB", Some(64.0));
     report.fact("queue", "Redis a remembered id, sums included", median(sizes), "bytes", None);
+    let compact_size = median(compact_sizes);
+    report.fact("queue", "Redis a remembered id, sums included, compact", compact_size, "bytes", None);
     if let (Some(with), Some(without)) = (report.rate("queue", "worker"), report.rate("queue", without)) {
         let cost = (1.0 - with / without) * 100.0;
         report.fact("queue", "cost of remembering ids", cost, "percent of the rate", Some(10.0));

@@ -93,6 +93,7 @@ fn all_faults_are_named_at_once() {
         ("RABBITMQ_DEAD_LETTER_QUEUE", "pulses"),
         ("REDIS_URL", "127.0.0.1:6379/hunter2"),
         ("REDIS_DURABILITY", "none"),
+        ("REDIS_IDENTITIES", "small"),
         ("LEDGER_URL", "mysql://user:hunter2@host/db"),
         ("LOG_LEVEL", "verbose"),
         ("LOG_FORMAT", "xml"),

@@ -12,7 +12,7 @@
 
 -- One part more is made where there are more identities for each than this. Parts that were not split for longest hold
 -- twice as many on average, and with the spread around that stay within 128, up to which Redis packs them.
-local PART_IDS = 32
+local PART_IDS = 48
 -- How many parts one step makes: enough for those of a batch.
 local SPLITS = 128
 -- How many values one command takes: unpack takes less than 8,000.
@@ -88,6 +88,16 @@ local function hashes_of(first, last)
   return hashes
 end
 
+-- The keys of the parts in which they are. Kept with the bucket until a part is split.
+local function keys_of(bucket, hashes)
+  if not bucket.keys then
+    local keys, format, parts, power = {}, string.format, bucket.parts, power_within(bucket.parts)
+    for i, hash in ipairs(hashes) do keys[i] = format('%s:%d', bucket.key, part_of(hash, parts, power)) end
+    bucket.keys = keys
+  end
+  return bucket.keys
+end
+
 -- Looks for the identities in ARGV that are not known; notes the fingerprints of those that are in the bucket, and
 -- returns how many that are.
 local function look_in(bucket, first, last, hashes, known)
@@ -101,10 +111,10 @@ local function look_in(bucket, first, last, hashes, known)
       end
     end
   elseif bucket.layout == 'c' and bucket.ids > 0 then
-    local key, parts, power = bucket.key .. ':', bucket.parts, power_within(bucket.parts)
+    local keys = keys_of(bucket, hashes)
     for i = 1, last - first + 1 do
       if not known[i] then
-        local found = redis.call('HGET', key .. part_of(hashes[i], parts, power), ARGV[first + i - 1])
+        local found = redis.call('HGET', keys[i], ARGV[first + i - 1])
         if found then
           known[i] = found
           count = count + 1
@@ -135,7 +145,7 @@ local function split(bucket)
   end
   in_steps('HSET', bucket.key .. ':' .. part, moved)
   in_steps('HDEL', from, left)
-  bucket.parts = part + 1
+  bucket.parts, bucket.keys = part + 1, nil
 end
 
 -- Remembers the identities in ARGV that are not known, so many, in a compact bucket, and adds to fields and values what
@@ -144,13 +154,12 @@ local function remember(bucket, first, last, hashes, known, count, fingerprints,
   bucket.ids = bucket.ids + count
   local wanted = math.ceil(bucket.ids / PART_IDS)
   -- In an empty bucket there is nothing to move.
-  if bucket.ids == count then bucket.parts = math.max(bucket.parts, wanted) end
+  if bucket.ids == count then bucket.parts, bucket.keys = math.max(bucket.parts, wanted), nil end
   for _ = 1, math.min(SPLITS, wanted - bucket.parts) do split(bucket) end
-  local key, parts, power = bucket.key .. ':', bucket.parts, power_within(bucket.parts)
+  local keys = keys_of(bucket, hashes)
   for i = 1, last - first + 1 do
     if not known[i] then
-      redis.call('HSET', key .. part_of(hashes[i], parts, power), ARGV[first + i - 1],
-        string.sub(fingerprints, i * 6 - 5, i * 6))
+      redis.call('HSET', keys[i], ARGV[first + i - 1], string.sub(fingerprints, i * 6 - 5, i * 6))
     end
   end
   for _, value in ipairs({'parts:' .. bucket.number, bucket.parts, 'ids:' .. bucket.number, bucket.ids}) do
