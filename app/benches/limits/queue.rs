@@ -172,19 +172,17 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
     let pulses = bench.size(100_000, 500_000);
     let peaks = RefCell::new(Vec::new());
     let (sizes, compact_sizes) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
-    let worker = |shape: Shape,
-                  pulses: u32,
-                  sizes: Option<&RefCell<Vec<f64>>>,
-                  more: &[(&'static str, String)]| {
-        broker.fill(bench, shape, pulses);
-        let (figure, apps, stores) = broker.workers(bench, pulses, 1, more);
-        if let Some(sizes) = sizes {
-            peaks.borrow_mut().push(memory(apps[0].process.pid(), "VmHWM") / 1024.0);
-            sizes.borrow_mut().push(used(&stores) / f64::from(pulses));
-        }
-        apps.into_iter().for_each(App::end);
-        figure
-    };
+    let worker =
+        |shape: Shape, pulses: u32, sizes: Option<&RefCell<Vec<f64>>>, more: &[(&'static str, String)]| {
+            broker.fill(bench, shape, pulses);
+            let (figure, apps, stores) = broker.workers(bench, pulses, 1, more);
+            if let Some(sizes) = sizes {
+                peaks.borrow_mut().push(memory(apps[0].process.pid(), "VmHWM") / 1024.0);
+                sizes.borrow_mut().push(used(&stores) / f64::from(pulses));
+            }
+            apps.into_iter().for_each(App::end);
+            figure
+        };
     let alone = |shape: Shape, pulses: u32| {
         broker.fill(bench, shape, pulses);
         broker.ack_only(QUEUE, pulses, shape.items)

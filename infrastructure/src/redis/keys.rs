@@ -94,7 +94,9 @@ pub(super) fn purpose(key: &str) -> Option<(Shard, Purpose)> {
         }
         ["gen", generation] => number(generation).map(Purpose::Sealed),
         ["ids", bucket] => number(bucket).map(Purpose::Bucket),
-        ["ids", bucket, part] => number(bucket).zip(number(part)).map(|(bucket, part)| Purpose::Part(bucket, part)),
+        ["ids", bucket, part] => {
+            number(bucket).zip(number(part)).map(|(bucket, part)| Purpose::Part(bucket, part))
+        }
         _ => None,
     };
     Some((shard, purpose.unwrap_or(Purpose::Nothing)))

@@ -19,7 +19,7 @@ pub enum RedisDurability {
 pub enum IdentityLayout {
     /// One table for all of them: the least work for Redis.
     Fast,
-    /// Many small hashes: a third of the memory, for about twice the work.
+    /// Many small hashes: a third of the memory, for about three times the work.
     Compact,
 }
 

@@ -88,7 +88,8 @@ impl Standing {
         }
         let text = |field: &str| meta.get(field).and_then(|value| std::str::from_utf8(value).ok());
         let missing = |field: &str| Fault::Storage(format!("{field} of a shard does not read").into());
-        let number = |field: &str| text(field).and_then(|text| text.parse().ok()).ok_or_else(|| missing(field));
+        let number =
+            |field: &str| text(field).and_then(|text| text.parse().ok()).ok_or_else(|| missing(field));
         let mut standing =
             Self { generation: number("generation")?, deleted: number("deleted")?, ..Self::default() };
         let listed = text("buckets").or_else(|| text("bucket_layouts")).ok_or_else(|| missing("buckets"))?;

@@ -74,9 +74,9 @@ pub(super) const STORES: &[Definition] = &[
         allowed: "fast or compact",
         example: "",
         secret: false,
-        doc: "How Redis keeps the identities that it remembers. `compact` takes a third of the memory for about twice the \
-              work of Redis: for long or busy dedupe windows (docs/scaling.md). A change takes hold where the next \
-              bucket is opened, by a flush, within PULSE_DEDUPE_WINDOW; any program counts on both.",
+        doc: "How Redis keeps the identities that it remembers. `compact` takes a third of the memory for about three \
+              times the work of Redis: for long or busy dedupe windows (docs/scaling.md). A change takes hold where the \
+              next bucket is opened, by a flush, within PULSE_DEDUPE_WINDOW; any program counts on both.",
     },
     Definition {
         name: "LEDGER_URL",
