@@ -8,7 +8,7 @@ use super::{
 };
 use application::ports::Stray;
 use domain::Shard;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, btree_map::Entry};
 
 /// How many keys one step of the search looks at.
 const KEYS_A_STEP: usize = 1_000;
@@ -36,10 +36,10 @@ impl RedisAccumulator {
                         strays.push(Stray { shard: Shard(0), name });
                         continue;
                     };
-                    if !found.contains_key(&shard) {
-                        found.insert(shard, (self.standing(shard).await?, Vec::new()));
-                    }
-                    let (standing, names) = found.entry(shard).or_default();
+                    let (standing, names) = match found.entry(shard) {
+                        Entry::Occupied(known) => known.into_mut(),
+                        Entry::Vacant(new) => new.insert((self.standing(shard).await?, Vec::new())),
+                    };
                     if !standing.has(purpose) {
                         names.push((name, purpose));
                     }
@@ -87,7 +87,7 @@ impl Standing {
             return Ok(Self::default());
         }
         let text = |field: &str| meta.get(field).and_then(|value| std::str::from_utf8(value).ok());
-        let missing = |field: &str| Fault::Storage(format!("{field} of a shard does not read").into());
+        let missing = |field: &str| Fault::Storage(format!("{field} of a shard does not read"));
         let number =
             |field: &str| text(field).and_then(|text| text.parse().ok()).ok_or_else(|| missing(field));
         let mut standing =

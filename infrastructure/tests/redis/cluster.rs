@@ -3,7 +3,7 @@
 use super::{
     START, batch, in_both_layouts,
     load::{Load, persist},
-    opened_at, pulse, settings_at,
+    opened_at, opened_with, pulse, settings_at,
 };
 use application::ports::{AccumulatorAudit, AccumulatorShards, GenerationStore, Outcome, PulseSink};
 use domain::Shard;
@@ -74,11 +74,10 @@ async fn a_killed_master_holds_up_its_own_shards_and_changes_no_count() {
     load.end().await;
 }
 
-in_both_layouts! { slots_that_move_from_master_to_master_under_load_change_no_count }
-
-async fn slots_that_move_from_master_to_master_under_load_change_no_count(layout: IdentityLayout) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_that_move_from_master_to_master_under_load_change_no_count() {
     let cluster = RedisCluster::start(3);
-    let load = Load::start_in(&cluster.url(), SHARDS, layout).await;
+    let load = Load::start(&cluster.url(), SHARDS).await;
     goes_on(&load, 0..SHARDS).await;
     for step in [1, 2, 1] {
         for shard in 0..SHARDS {
@@ -93,10 +92,11 @@ async fn slots_that_move_from_master_to_master_under_load_change_no_count(layout
     load.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_counted_on_half_of_a_shard() {
+in_both_layouts! { nothing_is_counted_on_half_of_a_shard }
+
+async fn nothing_is_counted_on_half_of_a_shard(identities: IdentityLayout) {
     let cluster = RedisCluster::start(3);
-    let store = opened_at(&cluster.url(), SHARDS).await;
+    let store = opened_with(&RedisSettings { identities, ..settings_at(&cluster.url(), SHARDS) }).await;
     let known = pulse(Some("known".into()), "s", "1");
     store.apply(&batch(0, 1, vec![known.clone()])).await.unwrap();
     store.seal(Shard(0), 1, START).await.unwrap();
