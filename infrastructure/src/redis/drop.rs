@@ -10,7 +10,7 @@ use super::{
 use application::crash_point;
 use domain::Shard;
 
-/// How many parts one step removes: about a millisecond.
+/// How many parts one step removes: about two milliseconds.
 const PARTS_A_STEP: u32 = 1_000;
 
 impl RedisAccumulator {

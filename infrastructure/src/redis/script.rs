@@ -13,104 +13,71 @@ pub(super) struct Script {
     hash: String,
 }
 
-/// Refused up front when Redis is full: it would add to what is stored.
+const GUARD: &str = include_str!("scripts/guard.lua");
+const BUCKETS: &str = include_str!("scripts/buckets.lua");
+/// Refused up front when Redis is full.
+const MAY_ADD: &str = "#!lua\n";
+/// Runs also when Redis is full.
+const MAY_REMOVE: &str = "#!lua flags=allow-oom\n";
+const READS: &str = "#!lua flags=no-writes,allow-oom\n";
+
+/// It would add to what is stored.
 pub(super) static APPLY: LazyLock<Script> = LazyLock::new(|| {
-    let code = concat!(
-        "#!lua\n",
-        include_str!("scripts/guard.lua"),
-        include_str!("scripts/buckets.lua"),
-        include_str!("scripts/apply.lua")
-    );
+    let code = with_buckets(MAY_ADD, include_str!("scripts/apply.lua"));
     if Mutation::NoGenerationCheck.is_on() {
         return Script::new(code.replace("generation, sequence = meta[3]", "generation, sequence = ARGV[3]"));
     }
     Script::new(code)
 });
 /// See [`APPLY`].
-pub(super) static CREATE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        "#!lua\n",
-        include_str!("scripts/guard.lua"),
-        include_str!("scripts/buckets.lua"),
-        include_str!("scripts/create.lua")
-    ))
-});
-/// Runs also when Redis is full: without it, it could never be emptied.
+pub(super) static CREATE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(with_buckets(MAY_ADD, include_str!("scripts/create.lua"))));
+/// Without it, a full Redis could never be emptied.
 pub(super) static SEAL: LazyLock<Script> = LazyLock::new(|| {
-    let start = concat!(
-        "#!lua flags=allow-oom\n",
-        include_str!("scripts/guard.lua"),
-        include_str!("scripts/buckets.lua")
-    );
     let rename = if Mutation::Rename.is_on() { include_str!("scripts/rename.lua") } else { "" };
-    Script::new(start.to_owned() + rename + include_str!("scripts/seal.lua"))
+    Script::new(with_buckets(MAY_REMOVE, &[rename, include_str!("scripts/seal.lua")].concat()))
 });
 /// See [`SEAL`].
-pub(super) static DELETE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        "#!lua flags=allow-oom\n",
-        include_str!("scripts/guard.lua"),
-        include_str!("scripts/delete.lua")
-    ))
-});
+pub(super) static DELETE: LazyLock<Script> =
+    LazyLock::new(|| Script::new([MAY_REMOVE, GUARD, include_str!("scripts/delete.lua")].concat()));
+/// See [`SEAL`].
+pub(super) static DROP: LazyLock<Script> =
+    LazyLock::new(|| Script::new(with_buckets(MAY_REMOVE, include_str!("scripts/drop.lua"))));
 
-/// Refused when Redis is full, as [`APPLY`] is: what could not be counted then is not suspected either.
+/// As [`APPLY`]: what could not be counted when Redis is full is not suspected either.
 pub(super) static TAKE_ALONE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(concat!("#!lua\n", include_str!("scripts/take_alone.lua"))));
+    LazyLock::new(|| Script::new([MAY_ADD, include_str!("scripts/take_alone.lua")].concat()));
 
 /// See [`APPLY`].
 pub(super) static SETTLE_LOG: LazyLock<Script> =
-    LazyLock::new(|| Script::new(concat!("#!lua\n", include_str!("scripts/settle_log.lua"))));
+    LazyLock::new(|| Script::new([MAY_ADD, include_str!("scripts/settle_log.lua")].concat()));
 
-/// See [`SEAL`]: a shard may have to be brought back before anything can be flushed.
-pub(super) static RESTORE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        "#!lua flags=allow-oom\n",
-        include_str!("scripts/guard.lua"),
-        include_str!("scripts/buckets.lua"),
-        include_str!("scripts/restore.lua")
-    ))
-});
+/// A shard may have to be brought back before anything can be flushed.
+pub(super) static RESTORE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(with_buckets(MAY_REMOVE, include_str!("scripts/restore.lua"))));
 /// See [`RESTORE`].
-pub(super) static SWEEP: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        "#!lua flags=allow-oom\n",
-        include_str!("scripts/guard.lua"),
-        include_str!("scripts/sweep.lua")
-    ))
-});
-/// See [`SEAL`].
-pub(super) static DROP: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        "#!lua flags=allow-oom\n",
-        include_str!("scripts/guard.lua"),
-        include_str!("scripts/buckets.lua"),
-        include_str!("scripts/drop.lua")
-    ))
-});
-/// Changes nothing.
+pub(super) static SWEEP: LazyLock<Script> =
+    LazyLock::new(|| Script::new([MAY_REMOVE, GUARD, include_str!("scripts/sweep.lua")].concat()));
+
+/// What the audit compares.
 pub(super) static CUT: LazyLock<Script> =
-    LazyLock::new(|| Script::that_reads(include_str!("scripts/cut.lua")));
-/// Changes nothing.
+    LazyLock::new(|| Script::new(with_buckets(READS, include_str!("scripts/cut.lua"))));
+/// See [`CUT`].
 pub(super) static RECOUNT: LazyLock<Script> =
-    LazyLock::new(|| Script::that_reads(include_str!("scripts/recount.lua")));
-/// Changes nothing.
+    LazyLock::new(|| Script::new(with_buckets(READS, include_str!("scripts/recount.lua"))));
+/// What is remembered of single pulses.
 pub(super) static LOOK_UP: LazyLock<Script> =
-    LazyLock::new(|| Script::that_reads(include_str!("scripts/look_up.lua")));
+    LazyLock::new(|| Script::new(with_buckets(READS, include_str!("scripts/look_up.lua"))));
+
+/// A script that knows the buckets: as a function, so that nothing is made of it where it is not called.
+fn with_buckets(start: &str, code: &str) -> String {
+    [start, GUARD, "local function layouts()\n", BUCKETS, "end\n", code].concat()
+}
 
 impl Script {
     fn new(code: impl Into<String>) -> Self {
         let code = code.into();
         Self { hash: redis::Script::new(&code).get_hash().to_owned(), code }
-    }
-
-    fn that_reads(code: &str) -> Self {
-        let start = concat!(
-            "#!lua flags=no-writes,allow-oom\n",
-            include_str!("scripts/guard.lua"),
-            include_str!("scripts/buckets.lua")
-        );
-        Self::new(start.to_owned() + code)
     }
 
     /// The command that makes Redis know the script.

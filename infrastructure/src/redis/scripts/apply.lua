@@ -82,12 +82,13 @@ for bucket in string.gmatch(meta[5] or '', '(%d+)@') do
   end
 end
 -- Not all buckets are fast: see buckets.lua. `open` is the one that gets what is new.
-local open, hashes
+local open, hashes, of_layouts
 if not meta[5] then
-  local buckets = read_buckets(false, redis.call('HGET', META, 'bucket_layouts'))
-  open, newest, hashes = buckets[1], buckets[1].key, hashes_of(FIRST_ID, FIRST_ROW - 1)
+  of_layouts = layouts()
+  local buckets = of_layouts.read(false, redis.call('HGET', META, 'bucket_layouts'))
+  open, newest, hashes = buckets[1], buckets[1].key, of_layouts.hashes_of(FIRST_ID, FIRST_ROW - 1)
   for _, bucket in ipairs(buckets) do
-    if ids > 0 then known_count = known_count + look_in(bucket, FIRST_ID, FIRST_ROW - 1, hashes, known) end
+    if ids > 0 then known_count = known_count + of_layouts.look_in(bucket, FIRST_ID, FIRST_ROW - 1, hashes, known) end
   end
 end
 
@@ -161,7 +162,7 @@ local counts = {
 
 -- Nothing was written up to here. Nothing below can fail on storage that only these scripts have written to.
 if ids > known_count and open and open.layout == 'c' then
-  remember(open, FIRST_ID, FIRST_ROW - 1, hashes, known, ids - known_count, ARGV[FINGERPRINTS], counts)
+  of_layouts.remember(open, FIRST_ID, FIRST_ROW - 1, hashes, known, ids - known_count, ARGV[FINGERPRINTS], counts)
 elseif ids > known_count then
   local fingerprints = ARGV[FINGERPRINTS]
   for from = 1, ids, PAIRS do

@@ -9,6 +9,9 @@
 -- is not there and the list is in `bucket_layouts`, with a letter behind each that is not fast: c, or d for one that was
 -- compact and is being dropped, where nothing is looked for any more. So a program that knows of no layouts fails at once
 -- instead of taking what it does not find for new.
+--
+-- The scripts have this as a function, `layouts`, that returns what they call: apply.lua makes nothing of it where all
+-- buckets are fast.
 
 -- One part more is made where there are more identities for each than this. Parts that were not split for longest hold
 -- twice as many on average, and with the spread around that stay within 128, up to which Redis packs them.
@@ -166,3 +169,8 @@ local function remember(bucket, first, last, hashes, known, count, fingerprints,
     set[#set + 1] = value
   end
 end
+
+return {
+  read = read_buckets, write = write_buckets, describe_opened = describe_opened, is_dropping = is_dropping,
+  hashes_of = hashes_of, look_in = look_in, remember = remember,
+}

@@ -5,6 +5,7 @@
 -- there are, and each with its number, its parts, and its identities as they were recorded (recount.lua counts them); then
 -- for each sealed generation its number, its total, and its rows in the same way. 'missing' where there is no such shard; 'many' and how
 -- many generations are sealed where these are too many for one step.
+local of_layouts = layouts()
 local SEALED_MAX = 10000
 local meta = redis.call('HMGET', META, 'accumulator', 'shards', 'generation', 'sequence', 'deleted', 'total', 'counted',
   'duplicates', 'anonymous', 'rows', 'ids_dropped', 'buckets', 'ids_lost', 'bucket_layouts')
@@ -19,7 +20,7 @@ local function stored(number)
 end
 
 local ids, compact = 0, {}
-for _, bucket in ipairs(read_buckets(meta[12], meta[14])) do
+for _, bucket in ipairs(of_layouts.read(meta[12], meta[14])) do
   if bucket.layout == '' then
     ids = ids + redis.call('HLEN', bucket.key)
   elseif bucket.ids then

@@ -2,11 +2,12 @@
 -- identities as dropped. Meta notes what is left by the same step, so whoever comes next goes on.
 --
 -- Answers 'ok', generation and sequence, and 1 where there is more to do.
+local of_layouts = layouts()
 local meta = redis.call('HMGET', META, 'accumulator', 'shards', 'generation', 'sequence', 'buckets', 'bucket_layouts',
   'ids_dropped')
 local refused = refusal(meta[1], meta[2], meta[3], meta[4])
 if refused then return refused end
-local buckets = read_buckets(meta[5], meta[6])
+local buckets = of_layouts.read(meta[5], meta[6])
 for _, bucket in ipairs(buckets) do
   if bucket.layout == 'd' and bucket.parts > 0 then
     local left, keys, ids = math.max(0, bucket.parts - ARGV[5]), {}, 0
@@ -29,7 +30,7 @@ for _, bucket in ipairs(buckets) do
     redis.call('HSET', META, unpack(set))
     -- Recorded identities that are missing end with the bucket: then the books say so.
     if left == 0 then redis.call('HDEL', META, 'ids:' .. bucket.number) end
-    return {'ok', meta[3], sequence, is_dropping(buckets)}
+    return {'ok', meta[3], sequence, of_layouts.is_dropping(buckets)}
   end
 end
 return {'ok', meta[3], meta[4], 0}

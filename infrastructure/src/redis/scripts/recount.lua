@@ -6,9 +6,10 @@
 -- between two steps, each identity is met once, in the step of its number.
 --
 -- Answers 'ok', how many there are, and how many are recorded in the bucket by now; 'gone' where it is.
+local of_layouts = layouts()
 local meta = redis.call('HMGET', META, 'accumulator', 'buckets', 'bucket_layouts')
 if meta[1] ~= ARGV[1] then return {'gone'} end
-for _, bucket in ipairs(read_buckets(meta[2], meta[3])) do
+for _, bucket in ipairs(of_layouts.read(meta[2], meta[3])) do
   if bucket.number == tonumber(ARGV[5]) and bucket.ids then
     local ids, power = 0, tonumber(ARGV[6])
     for number = tonumber(ARGV[7]), ARGV[8] - 1 do

@@ -12,14 +12,15 @@
 --
 -- Answers 'ok', generation and sequence, also where it was done before, and 1 where drop.lua has something to do; 'changed' where the shard is not as it was found;
 -- 'left' where the shard is gone and something else of it is there: see sweep.lua.
+local of_layouts = layouts()
 local NAMES, STEP = 4096, 3000
 local how, name, found = ARGV[5], ARGV[6], ARGV[7]
 local generation, sequence, counted = ARGV[11], ARGV[12], tonumber(ARGV[13])
 local all = redis.call('HGETALL', META)
 local meta = {}
 for i = 1, #all, 2 do meta[all[i]] = all[i + 1] end
-local listed = meta.accumulator and read_buckets(meta.buckets, meta.bucket_layouts or '') or {}
-if meta.accumulator == name then return {'ok', meta.generation, meta.sequence, is_dropping(listed)} end
+local listed = meta.accumulator and of_layouts.read(meta.buckets, meta.bucket_layouts or '') or {}
+if meta.accumulator == name then return {'ok', meta.generation, meta.sequence, of_layouts.is_dropping(listed)} end
 if (meta.accumulator or '') ~= found then return {'changed'} end
 if meta.accumulator and (meta.generation ~= ARGV[8] or meta.sequence ~= ARGV[9]) then return {'changed'} end
 
@@ -73,8 +74,8 @@ if how == 'anew' then
   put('anonymous', '0')
   put('ids_dropped', '0')
   put('ids_lost', counted)
-  put(write_buckets(buckets))
-  describe_opened(buckets[1], set, 0)
+  put(of_layouts.write(buckets))
+  of_layouts.describe_opened(buckets[1], set, 0)
   for i = 2, #buckets do put('parts:' .. buckets[i].number, buckets[i].parts) end
   put('clock', '0')
   put('latest', ARGV[14])
@@ -95,4 +96,4 @@ if how ~= 'keep' then
   put('counted', counted)
 end
 redis.call('HSET', META, unpack(set))
-return {'ok', generation, sequence, is_dropping(buckets)}
+return {'ok', generation, sequence, of_layouts.is_dropping(buckets)}

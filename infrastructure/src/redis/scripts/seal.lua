@@ -4,6 +4,7 @@
 --
 -- Answers 'ok', generation and sequence, also where the generation was sealed before, and 1 where drop.lua has something
 -- to do; 'ahead' where it is not active yet.
+local of_layouts = layouts()
 local all = redis.call('HGETALL', META)
 local meta = {}
 for i = 1, #all, 2 do meta[all[i]] = all[i + 1] end
@@ -12,8 +13,8 @@ if refused then return refused end
 local generation, sequence = tonumber(meta.generation), tonumber(meta.sequence)
 local wanted = tonumber(ARGV[5])
 if wanted > generation then return {'ahead', meta.generation} end
-local listed = read_buckets(meta.buckets, meta.bucket_layouts)
-if wanted < generation then return {'ok', meta.generation, meta.sequence, is_dropping(listed)} end
+local listed = of_layouts.read(meta.buckets, meta.bucket_layouts)
+if wanted < generation then return {'ok', meta.generation, meta.sequence, of_layouts.is_dropping(listed)} end
 
 local seconds, nanoseconds = ARGV[6], ARGV[7]
 if seconds == '' then
@@ -69,7 +70,7 @@ if ARGV[6] ~= '' then
   end
 end
 for _, bucket in ipairs(dropping) do kept[#kept + 1] = bucket end
-local list, buckets, other = write_buckets(kept)
+local list, buckets, other = of_layouts.write(kept)
 -- How far the logs were counted when the generation was sealed, a line each: the position, and the log.
 local logs, positions = redis.call('HGETALL', PREFIX .. 'logs'), {}
 for i = 1, #logs, 2 do positions[#positions + 1] = logs[i + 1] .. ' ' .. logs[i] end
@@ -91,7 +92,7 @@ for _, bucket in ipairs(emptied) do redis.call('HDEL', META, 'parts:' .. bucket.
 local set = {'generation', generation + 1, 'sequence', sequence + 1, 'total', string.rep('\0', 16), 'rows', '0',
   'ids_dropped', ids_dropped, list, buckets, 'clock', string.format('%.0f', clock),
   'latest', string.format('%.0f', latest)}
-describe_opened(opened, set, expected)
+of_layouts.describe_opened(opened, set, expected)
 redis.call('HSET', META, unpack(set))
 redis.call('HDEL', META, other)
-return {'ok', generation + 1, sequence + 1, is_dropping(dropping)}
+return {'ok', generation + 1, sequence + 1, of_layouts.is_dropping(dropping)}
