@@ -3,8 +3,8 @@
 -- Answers 'ok', what meta says of the shard (as create.lua), rows of the active generation as they were recorded and as
 -- there are, identities that are known, that were dropped, and that were lost with storage; how many compact buckets
 -- there are, and each with its number, its parts, and its identities as they were recorded (recount.lua counts them); then
--- for each sealed generation its number, its total, and its rows in the same way. 'missing' where there is no such shard; 'many' and how
--- many generations are sealed where these are too many for one step.
+-- for each sealed generation its number, its total, and its rows in the same way. 'missing' where there is no such shard;
+-- 'many' and how many generations are sealed where these are too many for one step.
 local of_layouts = layouts()
 local SEALED_MAX = 10000
 local meta = redis.call('HMGET', META, 'accumulator', 'shards', 'generation', 'sequence', 'deleted', 'total', 'counted',

@@ -7,11 +7,10 @@
 -- ARGV[15]: the layout of a bucket that is opened, see buckets.lua. Then the logs and their positions, in turn.
 --
 -- anew: nothing of the shard is kept, nothing is in it; compact buckets are left to drop.lua, and what is in them counts as
--- lost. drop: what is counted in it is in the ledger and goes; the
--- identities stay. keep: all of it stays.
+-- lost. drop: what is counted in it is in the ledger and goes; the identities stay. keep: all of it stays.
 --
--- Answers 'ok', generation and sequence, also where it was done before, and 1 where drop.lua has something to do; 'changed' where the shard is not as it was found;
--- 'left' where the shard is gone and something else of it is there: see sweep.lua.
+-- Answers 'ok', generation and sequence, also where it was done before, and 1 where drop.lua has something to do; 'changed'
+-- where the shard is not as it was found; 'left' where the shard is gone and something else of it is there: see sweep.lua.
 local of_layouts = layouts()
 local NAMES, STEP = 4096, 3000
 local how, name, found = ARGV[5], ARGV[6], ARGV[7]
@@ -49,7 +48,8 @@ if how == 'anew' then
     end
   end
   if not meta.accumulator then
-    for _, key in ipairs({'ids:1', 'ids:1:0', 'logs', 'agg:' .. generation, 'gen:' .. generation, 'names:' .. generation .. ':0'}) do
+    for _, key in ipairs({'ids:1', 'ids:1:0', 'logs', 'agg:' .. generation, 'gen:' .. generation,
+      'names:' .. generation .. ':0'}) do
       if redis.call('EXISTS', PREFIX .. key) == 1 then return {'left'} end
     end
   end
