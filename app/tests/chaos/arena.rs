@@ -101,8 +101,9 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// With empty stores.
-    pub(crate) fn prepare(arena: &mut Arena, name: &str, place: Place) -> Self {
+    /// With empty stores. In half of the rounds identities are compact.
+    pub(crate) fn prepare(arena: &mut Arena, name: &str, place: Place, seed: u64) -> Self {
+        let identities = if seed.count_ones().is_multiple_of(2) { "compact" } else { "fast" };
         let more = place.settings(arena, name);
         arena.redis.config_set("maxmemory", "0");
         let () = arena.redis.command(&["FLUSHALL"]);
@@ -123,6 +124,7 @@ impl Site {
                         Ledger::Json(folder) => format!("json:{}", folder.display()),
                     },
                 ),
+                ("REDIS_IDENTITIES", identities.to_owned()),
                 ("RABBITMQ_URL", format!("amqp://guest:guest@127.0.0.1:{rabbitmq}/%2f")),
                 ("RABBITMQ_QUEUE", queue.clone()),
                 ("RABBITMQ_DEAD_LETTER_QUEUE", dead_letters.clone()),

@@ -79,7 +79,10 @@ const EMBEDDED: [Point; 20] = [
 ];
 /// Where no process of a round comes by, and what kills there instead.
 pub(crate) const ELSEWHERE: [(&str, &str); 2] = [
-    ("bucket_drop", "only after the dedupe window of an hour: a test of app/tests/embedded dies there"),
+    (
+        "bucket_drop",
+        "only after the dedupe window of an hour: a test of app/tests/embedded dies there, one of infrastructure/tests/redis between two steps",
+    ),
     ("those of app recover", "a test of app/tests/servers dies at each, with Kafka"),
 ];
 

@@ -114,7 +114,7 @@ pub(crate) fn play(arena: &mut Arena, drawn_from: (u64, u32), rules: &Rules, tal
     let name = &format!("r{}", PLAYED.fetch_add(1, Ordering::Relaxed));
     let seed = seed_of(drawn_from);
     let place = Place::of(drawn_from);
-    let site = Site::prepare(arena, name, place);
+    let site = Site::prepare(arena, name, place, seed);
     let plan = Plan::new(seed, "x", MESSAGES);
     let actions = Action::draw(seed, rules.length);
     let mut round = Round {
