@@ -29,6 +29,7 @@ mod stream;
 use measure::Figure;
 use programs::Bench;
 use report::{Case, Report};
+use std::time::Instant;
 
 type Section = fn(&Bench, &mut Report);
 /// One way to do the work of a section, measured once by each call.
@@ -69,7 +70,9 @@ fn main() {
     ];
     for (name, measure) in sections {
         if bench.wants(name) {
+            let start = Instant::now();
             measure(&bench, &mut report);
+            eprintln!("{name}: {:.0} s", start.elapsed().as_secs_f64());
         }
     }
     println!("{}", report.markdown());

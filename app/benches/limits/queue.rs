@@ -169,7 +169,7 @@ fn used(stores: &Stores) -> f64 {
 
 pub(crate) fn measure(bench: &Bench, report: &mut Report) {
     let broker = Broker::start(bench);
-    let pulses = bench.size(100_000, 500_000);
+    let pulses = bench.size(50_000, 500_000);
     let peaks = RefCell::new(Vec::new());
     let (sizes, compact_sizes) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
     let worker =

@@ -16,7 +16,7 @@ fn cost(report: &Report, name: &str) -> Option<f64> {
 
 pub(crate) fn measure(bench: &Bench, report: &mut Report) {
     let broker = Broker::start(bench);
-    let pulses = bench.size(50_000, 250_000);
+    let pulses = bench.size(20_000, 250_000);
     let usual = Shape::USUAL;
     let variants: [(&str, Shape, u32, u32, &str); 9] = [
         ("usual", usual, pulses, 1, "8"),

@@ -29,7 +29,7 @@ fn filled(bench: &Bench, broker: &Broker, shape: Shape, pulses: u32) -> String {
 
 pub(crate) fn measure(bench: &Bench, report: &mut Report) {
     let broker = Broker::start(bench);
-    let (pulses, many_pulses) = (bench.size(100_000, 500_000), bench.size(500_000, 2_000_000));
+    let (pulses, many_pulses) = (bench.size(50_000, 500_000), bench.size(500_000, 2_000_000));
     let shape = Shape { ids: false, ..Shape::USUAL };
     let many = Shape { items: 100, ..shape };
     let (single_stream, stream_of_many) =
